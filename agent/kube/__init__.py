@@ -1,0 +1,1 @@
+"""Where we learn of objects: Kubernetes manifests in a directory."""

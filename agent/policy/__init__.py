@@ -1,0 +1,1 @@
+"""Who may talk to whom, with a reason for every no."""

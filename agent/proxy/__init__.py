@@ -1,0 +1,1 @@
+"""What we do with a connection: HBONE over mutual TLS, and the relay."""

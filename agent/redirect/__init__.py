@@ -1,0 +1,1 @@
+"""How traffic reaches us: eBPF programs, their maps, listeners in pods."""

@@ -1,0 +1,1 @@
+"""What we tell: documents, and the local status socket."""

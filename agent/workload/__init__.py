@@ -1,0 +1,1 @@
+"""What runs where: pods, services, and the directory that locates a peer."""
