@@ -1,0 +1,41 @@
+"""
+The composition root: the only place where the parts meet.
+
+    node      `podlock run`: the parts of a node's agent, started and stopped
+    control   the state of a node and the steps that change it
+    workers   the proxy workers' processes, from control's side
+    worker    a proxy worker, from its own side
+    reporter  control's state as the status documents
+    service   `podlock identity serve`
+
+A worker imports this package too, so nothing is imported here before it is needed:
+what only control needs (HTTP, YAML) is not resident in a worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.config import Config
+
+
+def run(config: Config) -> None:
+    """Be the agent of a node until SIGTERM or SIGINT. Raises: PodlockError."""
+    from agent.app import node
+
+    node.run(config)
+
+
+def serve_identity(config: Config) -> None:
+    """Be the identity service until SIGTERM or SIGINT. Raises: PodlockError."""
+    from agent.app import service
+
+    service.serve_identity(config)
+
+
+def remove_redirect(config: Config) -> None:
+    """Detach and unpin everything on this node. Raises: KernelError."""
+    from agent.app import node
+
+    node.remove_redirect(config)

@@ -1,0 +1,257 @@
+"""
+The control process of one node: knows the objects, keeps pods captured and
+certificates current, feeds the workers, and can be asked about all of it.
+
+Every decision is one synchronous step over values (`_adopt`, `_reconcile`); tasks only
+bring news and carry results out.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agent.app.workers import WorkerProcess, Workers
+from agent.config import Config
+from agent.errors import PodlockError
+from agent.identity.bundle import Bundle
+from agent.identity.credential import Credential
+from agent.identity.renewer import Renewer
+from agent.identity.source import CertificateSource
+from agent.identity.spiffe import SpiffeId
+from agent.kube.manifests import Change
+from agent.log import logger
+from agent.policy.problem import Problem
+from agent.proxy import instructions
+from agent.redirect.enrolment import Capture, Enrolment
+from agent.status.events import EventRing
+from agent.status.ledger import ConnectionLedger
+from agent.workload.connection import ConnectionRefused, Incident, TrafficCounted
+from agent.workload.connection import Message as Told
+from agent.workload.directory import Directory
+from agent.workload.model import Workload
+from agent.workload.registry import NodeView, Registry
+
+log = logger()
+
+
+class Control:
+    """The state of one node's agent and the steps that change it."""
+
+    def __init__(
+        self,
+        config: Config,
+        cgroup: str,
+        registry: Registry,
+        enrolment: Enrolment,
+        source: CertificateSource,
+    ) -> None:
+        self.config = config
+        self.cgroup = cgroup
+        self.started = time.time()
+        self.events = EventRing()
+        self.ledger = ConnectionLedger()
+        self.view = NodeView({}, {}, Directory(), frozenset(), ())
+        self.problems: tuple[Problem, ...] = ()
+        self.captures: dict[str, Capture] = {}
+        self.waiting: dict[str, str] = {}
+        self.bundle: Bundle | None = None
+        self.loaded = False
+        self._captured_as: dict[str, Workload] = {}
+        self._credentials: dict[SpiffeId, Credential] = {}
+        self._registry = registry
+        self._enrolment = enrolment
+        self.renewer = Renewer(source, config.trust_domain, self._install, self._trust)
+        self.workers = Workers(config, self._state, self._hear, self._lost)
+
+    # News from outside.
+
+    def adopt(self, change: Change) -> None:
+        """The objects changed: everything that follows from them, in one step."""
+        before = set(self.problems)
+        self.view = self._registry.apply(change.objects)
+        self.problems = (*change.problems, *self.view.problems)
+        for problem in self.problems:
+            if problem not in before:
+                self._note(
+                    "problem", problem.object, f"{problem.field}: {problem.message}"
+                )
+        if not self.loaded:
+            self._forget_strangers()
+        self.loaded = True
+        self.renewer.set_wanted(self.view.identities)
+        self.reconcile()
+        self.workers.broadcast(self._world())
+
+    def reconcile(self) -> None:
+        """
+        Make the captured pods those of the view; what fails is tried again later.
+
+        Releases come first: an address may pass from one pod to the next.
+        """
+        for uid in [uid for uid in self.captures if self._is_stale(uid)]:
+            self._release(uid)
+        for uid, pod in self.view.pods.items():
+            if uid not in self.captures:
+                self._capture(uid, pod)
+        self.waiting = {
+            u: why for u, why in self.waiting.items() if u in self.view.pods
+        }
+
+    @property
+    def not_ready_because(self) -> list[str]:
+        """What is missing before every pod of this node is in the mesh."""
+        reasons = []
+        if not self.loaded:
+            reasons.append("the manifests have not been read yet")
+        if self.workers.running < len(self.workers.slots):
+            reasons.append("a proxy worker is not running")
+        missing = sorted(self.view.identities - self._credentials.keys())
+        reasons += [f"no certificate for {identity} yet" for identity in missing]
+        return reasons + [
+            f"{self.view.pods[uid].key} is not captured: {why}"
+            for uid, why in self.waiting.items()
+        ]
+
+    # Pods.
+
+    def _forget_strangers(self) -> None:
+        """Release what an earlier agent captured and nobody wants any more."""
+        for uid in self._enrolment.forget_strangers(self.view.pods.keys()):
+            self._note("released", uid, "captured by an earlier agent, and gone since")
+
+    def _is_stale(self, uid: str) -> bool:
+        wanted = self.view.pods.get(uid)
+        captured = self._captured_as[uid]
+        return (
+            wanted is None
+            or wanted.netns != captured.netns
+            or wanted.addresses != captured.addresses
+            or wanted.service_account != captured.service_account
+            or _is_replaced(Path(captured.netns or ""), self.captures[uid].netns_fd)
+        )
+
+    def _capture(self, uid: str, pod: Workload) -> None:
+        try:
+            capture = self._enrolment.capture(uid, Path(pod.netns or ""), pod.addresses)
+        except PodlockError as error:
+            if self.waiting.get(uid) != str(error):
+                self._note("capture-failed", pod.key, str(error))
+            self.waiting[uid] = str(error)
+            return
+        self.waiting.pop(uid, None)
+        self.captures[uid] = capture
+        self._captured_as[uid] = pod
+        self._note("captured", pod.key, f"in the mesh as {self._identity(pod)}")
+        self.workers.broadcast(*self._captured(uid))
+
+    def _release(self, uid: str) -> None:
+        pod = self._captured_as.pop(uid)
+        self.workers.broadcast(instructions.PodReleased(uid))
+        try:
+            self._enrolment.release(self.captures.pop(uid))
+        except PodlockError as error:
+            self._note("release-failed", pod.key, str(error))
+        else:
+            self._note("released", pod.key, "left the mesh")
+
+    # What the workers are told.
+
+    def _state(self) -> Iterator[tuple[instructions.Instruction, Sequence[int]]]:
+        """Everything that a new worker must know, in the order it needs it."""
+        if self.bundle is not None:
+            yield instructions.TrustUpdated(self.bundle), ()
+        for credential in self._credentials.values():
+            yield instructions.CredentialIssued(credential), ()
+        for uid in self.captures:
+            yield self._captured(uid)
+        yield self._world(), ()
+
+    def _captured(self, uid: str) -> tuple[instructions.PodCaptured, Sequence[int]]:
+        capture, pod = self.captures[uid], self._captured_as[uid]
+        message = instructions.PodCaptured(
+            uid=uid,
+            name=pod.key,
+            identity=self._identity(pod),
+            netns_cookie=capture.netns_cookie,
+            addresses=capture.addresses,
+            policy=self.view.policies[uid],
+            outbound_listeners=len(capture.outbound),
+        )
+        listeners = (capture.tunnel, capture.inbound, *capture.outbound)
+        return message, (capture.netns_fd, *(sock.fileno() for sock in listeners))
+
+    def _world(self) -> instructions.WorldUpdated:
+        return instructions.WorldUpdated(self.view.directory, self.view.policies)
+
+    def _install(self, credential: Credential) -> None:
+        identity = credential.svid.spiffe_id
+        renewed = identity in self._credentials
+        self._credentials[identity] = credential
+        self.workers.broadcast(instructions.CredentialIssued(credential))
+        self._note(
+            "renewed" if renewed else "issued",
+            str(identity),
+            f"certificate {credential.svid.serial:x} "
+            f"until {credential.svid.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        )
+
+    def _trust(self, bundle: Bundle) -> None:
+        if self.bundle is None or bundle != self.bundle:
+            self.bundle = bundle
+            self.workers.broadcast(instructions.TrustUpdated(bundle))
+            self._note(
+                "trust",
+                str(self.config.trust_domain),
+                f"{len(bundle.anchors)} trust anchors",
+            )
+
+    # What the workers tell.
+
+    def _hear(self, worker: WorkerProcess, message: Told) -> None:
+        match message:
+            case Incident():
+                self.events.incident(message)
+                log.warning(
+                    message.kind, object=message.object, message=message.message
+                )
+            case TrafficCounted():
+                self.ledger.apply(message)
+                worker.counted.set()
+            case ConnectionRefused(outcome=outcome, reason=reason, destination=to):
+                self.ledger.apply(message)
+                name = to.workload or to.address
+                self.events.add(f"connection-{outcome}", name, reason, time.time())
+            case _:
+                self.ledger.apply(message)
+
+    def _lost(self, worker: WorkerProcess) -> None:
+        lost = self.ledger.worker_lost(worker.index, time.time())
+        self._note(
+            "worker-died",
+            f"worker {worker.index}",
+            f"process {worker.pid} ended, and {lost} connections with it",
+        )
+
+    def _identity(self, pod: Workload) -> SpiffeId:
+        return pod.identity(self.config.trust_domain)
+
+    def _note(self, kind: str, subject: str, text: str) -> None:
+        self.events.add(kind, subject, text, time.time())
+        log.info(kind, object=subject, message=text)
+
+
+def _is_replaced(path: Path, held: int) -> bool:
+    """
+    Whether a pod's namespace was made anew under the same name.
+
+    A path that is gone is no such thing: the pod may live on without its name.
+    """
+    try:
+        now = path.stat()
+    except OSError:
+        return False
+    then = os.fstat(held)
+    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)

@@ -1,0 +1,195 @@
+"""What the status socket tells: control's state as the documents of `agent.status`."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from typing import Any, Final, cast
+
+import trio
+
+from agent.app.control import Control
+from agent.identity.schedule import CertificateStatus
+from agent.policy.rule import Authorization, InboundPolicy
+from agent.proxy.instructions import CountTraffic
+from agent.status import documents
+from agent.status.documents import iso
+
+# How long a question about connections waits for the workers' latest counts.
+COUNT_SECONDS: Final = 0.2
+
+
+class ControlReporter:
+    """Answers each question from the state at that moment."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    async def document(self, name: documents.Name) -> dict[str, Any]:
+        """The named document (shapes: `agent.status.documents`)."""
+        if name == "connections":
+            self._control.workers.broadcast(CountTraffic())
+            await trio.sleep(COUNT_SECONDS if self._control.ledger.open_count() else 0)
+        builders = {
+            "status": self._status,
+            "workloads": self._workloads,
+            "certificates": self._certificates,
+            "policies": self._policies,
+            "connections": self._control.ledger.document,
+            "events": self._control.events.document,
+        }
+        return cast(dict[str, Any], builders[name]())
+
+    def _status(self) -> documents.Status:
+        control, config = self._control, self._control.config
+        not_ready = control.not_ready_because
+        return {
+            "version": version("podlock"),
+            "node": config.node,
+            "pid": os.getpid(),
+            "started": iso(control.started),
+            "uptime_seconds": round(time.time() - control.started, 3),
+            "trust_domain": str(config.trust_domain),
+            "ready": not not_ready,
+            "not_ready_because": not_ready,
+            "workers": self._workers(),
+            "redirect": {
+                "pins": str(config.redirect.pins),
+                "cgroup": str(control.cgroup),
+                "loaded": True,
+            },
+            "identity": {
+                "mode": "service" if config.identity.service else "embedded",
+                "bundle": [a.fingerprint for a in self._anchors()],
+            },
+            "counts": {
+                "captured": len(control.captures),
+                "waiting": len(control.waiting),
+                **control.ledger.counts(),
+            },
+            "problems": [
+                {"object": p.object, "field": p.field, "message": p.message}
+                for p in control.problems
+            ],
+        }
+
+    def _workers(self) -> list[documents.Worker]:
+        return [
+            {
+                "index": slot.index,
+                "pid": slot.pid if slot.outbox else None,
+                "started": iso(slot.started) if slot.outbox else None,
+                "restarts": max(slot.restarts, 0),
+                "connections": self._control.ledger.open_count(slot.index),
+            }
+            for slot in self._control.workers.slots
+        ]
+
+    def _workloads(self) -> documents.Workloads:
+        control = self._control
+        found: list[documents.Workload] = []
+        peers = {peer.uid: peer for peer in control.view.directory.peers.values()}
+        for uid, pod in control.view.pods.items():
+            captured = uid in control.captures
+            found.append(
+                {
+                    "uid": uid,
+                    "namespace": pod.namespace,
+                    "name": pod.name,
+                    "node": pod.node,
+                    "identity": str(pod.identity(control.config.trust_domain)),
+                    "addresses": [str(ip) for ip in pod.addresses],
+                    "state": "captured" if captured else "waiting",
+                    "reason": control.waiting.get(uid),
+                }
+            )
+        for uid, peer in peers.items():
+            if uid in control.view.pods:
+                continue
+            namespace, _, name = peer.name.partition("/")
+            found.append(
+                {
+                    "uid": uid,
+                    "namespace": namespace,
+                    "name": name,
+                    "node": peer.node,
+                    "identity": str(peer.identity) if peer.meshed else None,
+                    "addresses": [str(ip) for ip in peer.addresses],
+                    "state": "remote" if peer.meshed else "outside",
+                    "reason": None,
+                }
+            )
+        return {"workloads": sorted(found, key=lambda w: (w["namespace"], w["name"]))}
+
+    def _certificates(self) -> documents.Certificates:
+        return {
+            "certificates": [
+                _certificate(status) for status in self._control.renewer.report()
+            ],
+            "bundle": [
+                {
+                    "fingerprint": anchor.fingerprint,
+                    "subject": anchor.subject,
+                    "not_after": iso(anchor.not_after.timestamp()),
+                }
+                for anchor in self._anchors()
+            ],
+        }
+
+    def _policies(self) -> documents.Policies:
+        policies = self._control.view.policies.values()
+        return {
+            "policies": [_policy(p) for p in sorted(policies, key=lambda p: p.workload)]
+        }
+
+    def _anchors(self) -> tuple[Any, ...]:
+        bundle = self._control.bundle
+        return bundle.anchors if bundle else ()
+
+
+def _certificate(status: CertificateStatus) -> documents.Certificate:
+    svid, renewal = status.svid, status.renew_at
+    return {
+        "identity": str(status.identity),
+        "serial": f"{svid.serial:x}" if svid else None,
+        "not_before": iso(svid.not_before.timestamp()) if svid else None,
+        "not_after": iso(svid.not_after.timestamp()) if svid else None,
+        "renew_at": iso(renewal.timestamp()) if renewal else None,
+        "fingerprint": svid.fingerprint if svid else None,
+        "state": status.state.value,
+        "error": status.last_error,
+        "since": iso(status.since.timestamp()),
+    }
+
+
+def _policy(policy: InboundPolicy) -> documents.WorkloadPolicy:
+    return {
+        "workload": policy.workload,
+        "default": policy.default.value,
+        "default_from": policy.default_from,
+        "ports": [
+            {
+                "port": port,
+                "server": rule.server,
+                "access_policy": rule.access_policy.value,
+                "authorizations": [_authorization(a) for a in rule.authorizations],
+            }
+            for port, rule in sorted(policy.ports.items())
+        ],
+    }
+
+
+def _authorization(authorization: Authorization) -> documents.Authorization:
+    networks = authorization.networks
+    identities = authorization.identities
+    return {
+        "name": authorization.name,
+        # Not demanded at all, which is not the same as an empty list.
+        "identities": ["unauthenticated"]
+        if identities is None
+        else [match.text for match in identities],
+        "networks": ["any"]
+        if networks is None
+        else [str(match.cidr) for match in networks],
+    }

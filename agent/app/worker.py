@@ -1,0 +1,220 @@
+"""
+A proxy worker: the process that carries connections, and nothing else.
+
+It knows what control tells it (agent/proxy/instructions.py) and tells control what
+happens (agent/workload/connection.py). When control goes, the worker ends: nobody
+would tell it of a revoked policy or a renewed certificate any more, so it fails
+closed. Run as `python -m agent.app.worker FD PINS LEVEL FORMAT`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, assert_never, cast
+
+import trio
+
+from agent.addresses import SocketAddress
+from agent.errors import PodlockError
+from agent.log import LogFormat, LogLevel, configure, logger
+from agent.proxy import instructions
+from agent.proxy.buffers import BufferPool
+from agent.proxy.channel import Channel, ChannelClosed
+from agent.proxy.dial import Dialer
+from agent.proxy.inbound_tunnel import InboundTunnels
+from agent.proxy.listener import Serve, accept_loop
+from agent.proxy.live import LiveConnection, Register, Revoked
+from agent.proxy.outbound import Outbound
+from agent.proxy.plaintext import InboundPlaintext
+from agent.proxy.pod import LocalPod
+from agent.proxy.pool import Pool, PoolKey
+from agent.proxy.sockets import close_hard
+from agent.proxy.tls import ContextStore
+from agent.redirect.kernel import RedirectMaps
+from agent.redirect.netns import socket_cookie, socket_in
+from agent.workload.connection import Message, encode
+from agent.workload.directory import Directory
+
+log = logger()
+
+PR_SET_PDEATHSIG: Final = 1
+
+ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
+
+
+class KernelSockets:
+    """`PodSockets`, as the redirect provides them."""
+
+    open = staticmethod(socket_in)
+    cookie = staticmethod(socket_cookie)
+
+
+class Worker:
+    """The parts of one worker, joined."""
+
+    def __init__(
+        self,
+        start: instructions.Start,
+        maps: RedirectMaps,
+        channel: Channel,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._start = start
+        self._channel = channel
+        self._nursery = nursery
+        self._pods: dict[str, LocalPod] = {}
+        self._news, self._told = trio.open_memory_channel[Message](math.inf)
+        limits, buffers = start.limits, BufferPool()
+        self._contexts = ContextStore()
+        self._register = Register(start.worker, self._news.send_nowait, time.time)
+        dialer = Dialer(maps, KernelSockets(), limits.connect_timeout_seconds)
+        self._pool = Pool(self._contexts, dialer, limits, start.trust_domain, nursery)
+        self._outbound = Outbound(
+            self._register, maps, dialer, self._pool, buffers, Directory()
+        )
+        self._inbound = InboundTunnels(
+            self._register,
+            self._contexts,
+            dialer,
+            buffers,
+            limits,
+            start.trust_domain,
+            nursery,
+        )
+        self._plaintext = InboundPlaintext(self._register, dialer, buffers)
+
+    async def run(self) -> None:
+        """Serve until control closes the channel. Raises: ChannelClosed."""
+        self._nursery.start_soon(self._tell)
+        self._nursery.start_soon(self._pool.close_idle)
+        while True:
+            frame = await self._channel.receive()
+            self._apply(instructions.decode(frame))
+
+    def _apply(self, message: instructions.Instruction) -> None:
+        match message:
+            case instructions.PodCaptured():
+                descriptors = self._channel.take_descriptors(message.descriptors)
+                self._capture(LocalPod.adopt(message, descriptors))
+            case instructions.PodReleased(uid):
+                self._release(uid, "the pod left the mesh or is gone")
+            case instructions.CredentialIssued(credential):
+                self._contexts.install(credential)
+            case instructions.TrustUpdated(bundle):
+                self._contexts.trust(bundle)
+            case instructions.WorldUpdated():
+                self._update(message)
+            case instructions.CountTraffic():
+                self._register.count_traffic()
+            case instructions.Start():
+                log.error("a second start message")
+            case _:
+                assert_never(message)
+
+    def _capture(self, pod: LocalPod) -> None:
+        self._release(pod.uid, "the pod was captured anew")
+        self._pods[pod.uid] = pod
+        self._accept(pod, pod.tunnel, self._inbound.serve)
+        self._accept(pod, pod.inbound, self._plaintext.serve)
+        for listener in pod.outbound:
+            self._accept(pod, listener, self._outbound.serve)
+
+    def _accept(self, pod: LocalPod, listener: socket.socket, serve: ServePod) -> None:
+        self._nursery.start_soon(
+            accept_loop, listener, self._bounded(pod, serve), self._nursery
+        )
+
+    def _bounded(self, pod: LocalPod, serve: ServePod) -> Serve:
+        """`serve` for one pod, up to the number of connections that it may have."""
+        limit = self._start.limits.connections_per_pod
+
+        async def bounded(sock: socket.socket, peer: SocketAddress) -> None:
+            if self._register.count(pod) >= limit:
+                close_hard(sock)
+                text = f"connection from {peer} refused: {limit} are open"
+                self._register.incident("limit", pod.name, text)
+                return
+            await serve(pod, sock, peer)
+
+        return bounded
+
+    def _release(self, uid: str, reason: str) -> None:
+        pod = self._pods.pop(uid, None)
+        if pod is not None:
+            self._pool.purge(lambda key: key.source_uid == uid, reason)
+            self._register.end_of_pod(pod, reason)
+            pod.close()
+
+    def _update(self, world: instructions.WorldUpdated) -> None:
+        """
+        A new world, all of it in one step: policies in force, live connections judged
+        again, tunnels to pods that are no longer there purged.
+        """
+        for uid, policy in world.policies.items():
+            if uid in self._pods:
+                self._pods[uid].policy = policy
+        self._register.judge_again(world.policies)
+        directory = self._outbound.directory = world.directory
+
+        def stale(key: PoolKey) -> bool:
+            peer = directory.peer_at(key.address.ip)
+            return peer is None or (peer.uid, peer.identity) != (key.peer_uid, key.peer)
+
+        self._pool.purge(stale, "the destination is another workload now")
+        for live in self._register.passing_through():
+            self._stop_plaintext(live, directory)
+
+    def _stop_plaintext(self, live: LiveConnection, directory: Directory) -> None:
+        """A destination that joins the mesh is not spoken to in plaintext any more."""
+        assert live.outside is not None
+        peer = directory.peer_at(live.outside.ip)
+        if peer is not None and peer.meshed and peer.uid != live.pod.uid:
+            live.revoke(Revoked(f"{peer.name} is in the mesh now"))
+
+    async def _tell(self) -> None:
+        async for message in self._told:
+            await self._channel.send(encode(message))
+
+
+async def serve(descriptor: int, pins: Path) -> None:
+    """Be a worker over an inherited socket. Returns when control is gone."""
+    channel = Channel(socket.socket(fileno=descriptor))
+    maps = RedirectMaps.open(pins)
+    try:
+        start = instructions.decode(await channel.receive())
+        if not isinstance(start, instructions.Start):
+            raise PodlockError("the first message was not Start")
+        async with trio.open_nursery() as nursery:
+            worker = Worker(start, maps, channel, nursery)
+            try:
+                await worker.run()
+            except ChannelClosed:
+                nursery.cancel_scope.cancel()
+    finally:
+        channel.close()
+        maps.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point of the worker process."""
+    descriptor, pins, level, form = arguments
+    configure(cast(LogLevel, level), cast(LogFormat, form))
+    # Control's death ends us even if it could not close the channel.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # control decides when we stop
+    trio.run(serve, int(descriptor), Path(pins))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,221 @@
+"""The proxy workers: started, fed, listened to, started again when one dies."""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from agent.config import Config
+from agent.errors import InputError
+from agent.log import logger
+from agent.proxy.bounds import ProxyLimits
+from agent.proxy.channel import Channel, ChannelClosed
+from agent.proxy.instructions import Instruction, Start, encode
+from agent.workload.connection import Message as Told
+from agent.workload.connection import decode
+
+log = logger()
+
+# A worker that dies again and again is started less and less often.
+FIRST_PAUSE_SECONDS: Final = 0.2
+LAST_PAUSE_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A message and duplicates of the descriptors that go with it."""
+
+    frame: bytes
+    descriptors: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, message: Instruction, descriptors: Sequence[int] = ()) -> Parcel:
+        """Duplicates, because the pod may be released before this is sent."""
+        return cls(encode(message), tuple(os.dup(fd) for fd in descriptors))
+
+    def close(self) -> None:
+        """Close the duplicates."""
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+State = Callable[[], Iterable[tuple[Instruction, Sequence[int]]]]
+
+
+@dataclass(slots=True, eq=False)
+class WorkerProcess:
+    """One worker slot; the process in it may change."""
+
+    index: int
+    pid: int = 0
+    started: float = 0.0
+    restarts: int = -1
+    outbox: trio.MemorySendChannel[Parcel] | None = None
+    counted: trio.Event = field(default_factory=trio.Event)
+
+
+Hear = Callable[[WorkerProcess, Told], None]
+Died = Callable[[WorkerProcess], None]
+
+
+class Workers:
+    """All workers of this agent."""
+
+    def __init__(self, config: Config, state: State, hear: Hear, died: Died) -> None:
+        self._config = config
+        self._state = state
+        self._hear = hear
+        self._died = died
+        self.slots = [WorkerProcess(index) for index in range(config.worker_count)]
+
+    async def run(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keep every worker alive until cancelled; ready when all have started once."""
+        async with trio.open_nursery() as nursery:
+            for slot in self.slots:
+                await nursery.start(self._keep, slot)
+            task_status.started()
+
+    def broadcast(self, message: Instruction, descriptors: Sequence[int] = ()) -> None:
+        """Queue a message for every worker; one that starts later gets the state."""
+        for slot in self.slots:
+            if slot.outbox is not None:
+                slot.outbox.send_nowait(Parcel.of(message, descriptors))
+
+    @property
+    def running(self) -> int:
+        """How many have a process right now."""
+        return sum(slot.outbox is not None for slot in self.slots)
+
+    async def _keep(
+        self,
+        slot: WorkerProcess,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            began = time.monotonic()
+            await self._live(slot, task_status)
+            task_status = trio.TASK_STATUS_IGNORED
+            self._died(slot)
+            if time.monotonic() - began > LAST_PAUSE_SECONDS:
+                pause = FIRST_PAUSE_SECONDS
+            await trio.sleep(pause)
+            pause = min(pause * 2, LAST_PAUSE_SECONDS)
+
+    async def _live(
+        self, slot: WorkerProcess, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """One process from start to end."""
+        process, channel = self._spawn()
+        slot.pid, slot.started = process.pid, time.time()
+        slot.restarts += 1
+        outbox, queue = trio.open_memory_channel[Parcel](math.inf)
+        try:
+            outbox.send_nowait(Parcel.of(self._start_of(slot)))
+            for message, descriptors in self._state():
+                outbox.send_nowait(Parcel.of(message, descriptors))
+            slot.outbox = outbox
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_deliver, queue, channel)
+                await self._listen(slot, channel)
+                nursery.cancel_scope.cancel()
+        finally:
+            slot.outbox = None
+            _close(queue)
+            channel.close()
+            await _end(process)
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], Channel]:
+        """
+        Start a process.
+
+        From this thread, not a helper's: the kernel sends PR_SET_PDEATHSIG when the
+        *thread* that forked ends (prctl(2)).
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            log_settings = self._config.log
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "agent.app.worker",
+                    str(theirs.fileno()),
+                    str(self._config.redirect.pins),
+                    log_settings.level,
+                    log_settings.format,
+                ],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                cwd=Path(__file__).parents[2],
+            )
+        ours.setblocking(False)
+        return process, Channel(ours)
+
+    def _start_of(self, slot: WorkerProcess) -> Start:
+        limits = self._config.limits
+        return Start(
+            worker=slot.index,
+            trust_domain=self._config.trust_domain,
+            limits=ProxyLimits(
+                connections_per_pod=limits.connections_per_pod,
+                tunnel_streams=limits.tunnel_streams,
+                connect_timeout_seconds=limits.connect_timeout_seconds,
+                handshake_timeout_seconds=limits.handshake_timeout_seconds,
+                idle_tunnel_seconds=limits.idle_tunnel_seconds,
+            ),
+        )
+
+    async def _listen(self, slot: WorkerProcess, channel: Channel) -> None:
+        while True:
+            try:
+                frame = await channel.receive()
+            except ChannelClosed:
+                return
+            try:
+                self._hear(slot, decode(frame))
+            except InputError as error:
+                log.error("a worker's message was not understood", error=str(error))
+
+
+async def _deliver(queue: trio.MemoryReceiveChannel[Parcel], channel: Channel) -> None:
+    async for parcel in queue:
+        try:
+            await channel.send(parcel.frame, parcel.descriptors)
+        except ChannelClosed:
+            return  # the listener sees the end of the stream too
+        finally:
+            parcel.close()
+
+
+def _close(queue: trio.MemoryReceiveChannel[Parcel]) -> None:
+    """Close what a dead worker will not get."""
+    try:
+        while True:
+            queue.receive_nowait().close()
+    except (trio.WouldBlock, trio.EndOfChannel):
+        queue.close()
+
+
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    """The channel is closed, which ends a worker; make sure that it did."""
+    with trio.CancelScope(shield=True):
+        try:
+            await trio.to_thread.run_sync(process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            await trio.to_thread.run_sync(process.wait)

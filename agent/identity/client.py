@@ -1,0 +1,208 @@
+"""The identity service as an agent sees it, over HTTPS."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar, cast
+
+import httpx
+import msgspec
+import trio
+
+from agent.errors import InputError
+from agent.identity.authority import SERVICE_NAME
+from agent.identity.endpoints import UNREADABLE
+from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
+from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
+from agent.identity.token import MAX_TOKEN_BYTES
+
+# A chain and a bundle of many anchors.
+MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
+
+# RFC 9110 section 15.5: what a later request may get past.
+_PASSING: Final = frozenset({408, 429})
+
+
+_Answer = TypeVar("_Answer", bound=msgspec.Struct)
+
+
+class InvalidClientSettings(InputError):
+    """An address, bundle or token file that cannot be used."""
+
+
+class SignAnswer(msgspec.Struct, frozen=True):
+    """The answer of POST /v1/sign."""
+
+    chain: str
+    bundle: str
+
+
+class BundleAnswer(msgspec.Struct, frozen=True):
+    """The answer of GET /v1/bundle."""
+
+    bundle: str
+
+
+class ErrorFacts(msgspec.Struct, frozen=True):
+    """Why not."""
+
+    reason: str
+    message: str
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """Any answer but 200."""
+
+    error: ErrorFacts
+
+
+class IdentityClient:
+    """
+    A `CertificateSource` across the network; `async with` closes its connections.
+
+    The service must present a certificate under `anchors_pem` for the name
+    `identity.podlock.internal`, whatever the URL's host is.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        anchors_pem: bytes,
+        token_file: Path,
+        *,
+        timeout: timedelta = timedelta(seconds=10),
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """
+        Args: transport replaces the network, in tests.
+
+        Raises: InvalidClientSettings for a URL without https or bad anchors.
+        """
+        if not url.startswith("https://"):
+            raise InvalidClientSettings(f"identity service {url!r}: expected https://")
+        self._token_file = trio.Path(token_file)
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            verify=_context(anchors_pem),
+            timeout=timeout.total_seconds(),
+            # Neither a proxy nor other anchors from the environment.
+            trust_env=False,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._http.aclose()
+
+    async def sign(self, csr_der: bytes) -> Signed:
+        """Raises: IdentityUnavailable, IdentityRefused."""
+        token = await self._token()
+        text = format_blocks([csr_der], CERTIFICATE_REQUEST).decode()
+        request = self._request("POST", "/v1/sign", {"csr": text})
+        request.headers["authorization"] = f"Bearer {token}"
+        answer = _decode(await self._ask(request), SignAnswer)
+        return Signed(answer.chain.encode(), answer.bundle.encode())
+
+    async def bundle(self) -> bytes:
+        """The trust anchors as PEM. Raises: IdentityUnavailable, IdentityRefused."""
+        request = self._request("GET", "/v1/bundle", None)
+        return _decode(await self._ask(request), BundleAnswer).bundle.encode()
+
+    def _request(self, method: str, path: str, document: object) -> httpx.Request:
+        return self._http.build_request(
+            method,
+            path,
+            json=document,
+            extensions={"sni_hostname": SERVICE_NAME},
+        )
+
+    async def _token(self) -> str:
+        # Read for each request: a projected service-account token is replaced hourly.
+        try:
+            token = (await self._token_file.read_bytes()).strip()
+        except OSError as error:
+            message = f"token file {self._token_file}: {error.strerror}"
+            raise IdentityUnavailable(message) from error
+        if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
+            raise IdentityUnavailable(f"token file {self._token_file}: holds no token")
+        return token.decode()
+
+    async def _ask(self, request: httpx.Request) -> bytes:
+        try:
+            response = await self._http.send(request, stream=True)
+            try:
+                body = await _read_body(response)
+            finally:
+                await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            message = f"identity service {request.url}: {_innermost(error)}"
+            raise IdentityUnavailable(message) from error
+        if response.status_code == 200:
+            return body
+        raise _failure(request, response.status_code, body)
+
+
+def _context(anchors_pem: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cadata=anchors_pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        message = f"trust anchors for the identity service: {error}"
+        raise InvalidClientSettings(message) from error
+    return context
+
+
+def _innermost(error: BaseException) -> str:
+    """What OpenSSL or the system said, under the layers of empty errors above."""
+    text = str(error) or type(error).__name__
+    under = error.__cause__ or error.__context__
+    while under is not None:
+        text = str(under) or text
+        under = under.__cause__ or under.__context__
+    return text
+
+
+async def _read_body(response: httpx.Response) -> bytes:
+    body = bytearray()
+    # httpx types it as an iterator; left open early, the generator would complain.
+    stream = cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
+    async with aclosing(stream) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise httpx.DecodingError(f"more than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)
+
+
+def _failure(
+    request: httpx.Request, status: int, body: bytes
+) -> IdentityUnavailable | IdentityRefused:
+    try:
+        facts = msgspec.json.decode(body, type=ErrorAnswer).error
+    except UNREADABLE:
+        message = f"identity service {request.url}: status {status}, no reason given"
+        return IdentityUnavailable(message)
+    if status in _PASSING or status >= 500:
+        message = f"identity service: {facts.reason}: {facts.message}"
+        return IdentityUnavailable(message)
+    return IdentityRefused(facts.reason, facts.message)
+
+
+def _decode(body: bytes, kind: type[_Answer]) -> _Answer:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except UNREADABLE as error:
+        raise IdentityUnavailable(f"identity service's answer: {error}") from error

@@ -1,0 +1,193 @@
+"""
+The renewer: one current certificate for every identity that this node speaks for.
+
+Keys are made here, live in memory and leave only inside a published credential. A
+certificate that is still valid stays in use while its renewal fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import trio
+
+from agent.errors import PodlockError
+from agent.identity.bundle import Bundle
+from agent.identity.certificate import require_identity
+from agent.identity.clock import (
+    LONGEST_SLEEP,
+    Chance,
+    Clock,
+    chance,
+    sleep_until,
+    utc_now,
+)
+from agent.identity.credential import Credential, InvalidCredential
+from agent.identity.csr import make_csr
+from agent.identity.key import PrivateKey
+from agent.identity.rotation import retry_after
+from agent.identity.schedule import CertificateStatus, Schedule
+from agent.identity.source import CertificateSource
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.log import logger
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How patient the renewer is."""
+
+    request_deadline: timedelta = timedelta(seconds=30)
+    bundle_refresh: timedelta = timedelta(minutes=5)
+    """How soon a new trust anchor is known without any certificate being renewed."""
+
+
+async def generate_key() -> PrivateKey:
+    """A new key, made in a thread: elliptic curves would hold up the loop."""
+    return await trio.to_thread.run_sync(PrivateKey.generate)
+
+
+class Renewer:
+    """
+    Keeps certificates current; `run` is its task.
+
+    `publish` gets every new credential, `publish_bundle` every changed set of
+    anchors, and the anchors first. Both are called in the trio thread and must not
+    raise.
+    """
+
+    def __init__(
+        self,
+        source: CertificateSource,
+        trust_domain: TrustDomain,
+        publish: Callable[[Credential], None],
+        publish_bundle: Callable[[Bundle], None],
+        *,
+        settings: Settings | None = None,
+        clock: Clock = utc_now,
+        random: Chance = chance,
+        new_key: Callable[[], Awaitable[PrivateKey]] = generate_key,
+    ) -> None:
+        self._source = source
+        self._trust_domain = trust_domain
+        self._publish = publish
+        self._publish_bundle = publish_bundle
+        self._settings = settings or Settings()
+        self._clock = clock
+        self._random = random
+        self._new_key = new_key
+        self._schedule = Schedule()
+        self._bundle: Bundle | None = None
+        self._changed = trio.Event()
+        self._log = logger(part="identity")
+
+    def set_wanted(self, identities: Iterable[SpiffeId]) -> None:
+        """Replace the identities to keep; new ones are asked for at once."""
+        self._schedule.set_wanted(identities, self._clock())
+        self._changed.set()
+
+    def report(self) -> list[CertificateStatus]:
+        """Where every wanted identity stands now."""
+        return self._schedule.report(self._clock())
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Keep certificates current until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_bundle)
+            task_status.started()
+            while True:
+                self._changed = trio.Event()
+                self._tell_expired()
+                for identity in self._schedule.start(self._clock()):
+                    nursery.start_soon(self._renew, identity)
+                await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        now = self._clock()
+        event = self._schedule.next_event(now)
+        pause = LONGEST_SLEEP if event is None else min(event - now, LONGEST_SLEEP)
+        with trio.move_on_after(max(0.0, pause.total_seconds())):
+            await self._changed.wait()
+
+    def _tell_expired(self) -> None:
+        for svid in self._schedule.newly_expired(self._clock()):
+            self._log.error(
+                "certificate expired",
+                identity=str(svid.spiffe_id),
+                not_after=svid.not_after.isoformat(),
+            )
+
+    async def _renew(self, identity: SpiffeId) -> None:
+        try:
+            with trio.fail_after(self._settings.request_deadline.total_seconds()):
+                credential, bundle = await self._obtain(identity)
+        except trio.TooSlowError:
+            self._failed(identity, f"no answer in {self._settings.request_deadline}")
+        except PodlockError as error:
+            self._failed(identity, str(error))
+        else:
+            self._accept_bundle(bundle)
+            self._succeeded(identity, credential)
+        finally:
+            self._changed.set()  # a slot is free
+
+    async def _obtain(self, identity: SpiffeId) -> tuple[Credential, Bundle]:
+        key = await self._new_key()
+        signed = await self._source.sign(make_csr(identity, key))
+        credential = Credential.assemble(signed.chain_pem, key)
+        require_identity(credential.svid, identity)
+        bundle = Bundle.parse(self._trust_domain, signed.bundle_pem)
+        if bundle.anchor_of(credential.chain_der) is None:
+            raise InvalidCredential(
+                f"{identity}: the chain ends in no anchor of the bundle it came with"
+            )
+        return credential, bundle
+
+    def _succeeded(self, identity: SpiffeId, credential: Credential) -> None:
+        now = self._clock()
+        if not self._schedule.succeeded(identity, credential, now, self._random()):
+            return
+        self._log.info(
+            "certificate obtained",
+            identity=str(identity),
+            serial=f"{credential.svid.serial:x}",
+            not_after=credential.svid.not_after.isoformat(),
+        )
+        self._publish(credential)
+
+    def _failed(self, identity: SpiffeId, error: str) -> None:
+        again = self._schedule.failed(identity, error, self._clock(), self._random())
+        self._log.warning(
+            "certificate not obtained",
+            identity=str(identity),
+            error=error,
+            next_try=again.isoformat() if again else None,
+        )
+
+    async def _keep_bundle(self) -> None:
+        failures = 0
+        while True:
+            try:
+                with trio.fail_after(self._settings.request_deadline.total_seconds()):
+                    text = await self._source.bundle()
+                self._accept_bundle(Bundle.parse(self._trust_domain, text))
+            except (PodlockError, trio.TooSlowError) as error:
+                pause = retry_after(failures, self._random())
+                failures += 1
+                self._log.warning("trust bundle not obtained", error=str(error))
+            else:
+                pause, failures = self._settings.bundle_refresh, 0
+            await sleep_until(self._clock() + pause, self._clock)
+
+    def _accept_bundle(self, bundle: Bundle) -> None:
+        if bundle == self._bundle:
+            return
+        self._bundle = bundle
+        self._log.info(
+            "trust bundle changed",
+            anchors=[anchor.fingerprint for anchor in bundle.anchors],
+        )
+        self._publish_bundle(bundle)

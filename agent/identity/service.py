@@ -1,0 +1,152 @@
+"""
+`podlock identity serve`: the certificate authority for a cluster, over HTTPS.
+
+The server authenticates by a certificate that it signs for itself: clients know the
+anchors and the name `identity.podlock.internal`. Callers authenticate by token. What
+is served is in `endpoints`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import cast
+
+import hypercorn.trio
+import trio
+from cryptography import x509
+from hypercorn.config import Config
+from hypercorn.typing import Framework
+
+from agent.addresses import SocketAddress
+from agent.errors import PodlockError
+from agent.identity.authority import Authority
+from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
+from agent.identity.context import load_credential
+from agent.identity.endpoints import MAX_BODY_BYTES, CallerCheck, IdentityService
+from agent.identity.rotation import renew_at, retry_after
+from agent.identity.signing import NodeRegistry
+from agent.identity.spiffe import TrustDomain
+from agent.identity.token import Caller, TokenKey, verify_token
+from agent.log import logger
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTokens:
+    """A `CallerCheck` by the authority's own join tokens."""
+
+    key: TokenKey
+    trust_domain: TrustDomain
+    clock: Clock = utc_now
+
+    async def caller_of(self, token: str) -> Caller:
+        """Raises: TokenRefused."""
+        await trio.lowlevel.checkpoint()
+        return verify_token(self.key, self.trust_domain, token, now=self.clock())
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the service listens, and how patient it is."""
+
+    bind: SocketAddress
+    """Port 0 takes a free one; `serve` reports which."""
+    request_deadline: timedelta = timedelta(seconds=10)
+    handshake_deadline: timedelta = timedelta(seconds=10)
+
+
+async def serve(
+    settings: Settings,
+    authority: Authority,
+    registry: NodeRegistry,
+    callers: CallerCheck,
+    *,
+    clock: Clock = utc_now,
+    random: Chance = chance,
+    task_status: trio.TaskStatus[SocketAddress] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """
+    Serve until cancelled; reports the bound address once it answers.
+
+    Raises: OSError where the address cannot be bound, InvalidAuthority.
+    """
+    service = IdentityService(
+        authority,
+        registry,
+        callers,
+        clock=clock,
+        request_deadline=settings.request_deadline,
+    )
+    keeper = _ServerCertificate(service, clock, random)
+    first_renewal = keeper.renew()
+    config = _TlsConfig(settings, keeper.context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run, first_renewal)
+        start = partial(
+            hypercorn.trio.serve, cast("Framework", service), config, mode="asgi"
+        )
+        (url,) = await nursery.start(start)
+        address = SocketAddress.parse(url.removeprefix("https://"))
+        logger(part="identity").info("identity service ready", address=str(address))
+        task_status.started(address)
+
+
+@dataclass(slots=True)
+class _ServerCertificate:
+    """Keeps the server's own certificate current inside one SSL context."""
+
+    service: IdentityService
+    clock: Clock
+    random: Chance
+    context: ssl.SSLContext = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.context.set_alpn_protocols(["http/1.1"])
+
+    def renew(self) -> timedelta:
+        """Load a new certificate; returns how long until the next one is due."""
+        credential = self.service.authority.issue_server(
+            now=self.clock(), serial=x509.random_serial_number()
+        )
+        load_credential(self.context, credential)
+        svid = credential.svid
+        due = renew_at(svid.not_before, svid.not_after, self.random())
+        return max(due - self.clock(), retry_after(0, self.random()))
+
+    async def run(self, pause: timedelta) -> None:
+        """Renew after `pause`, then in time, for ever; new handshakes see it."""
+        failures = 0
+        while True:
+            await sleep_until(self.clock() + pause, self.clock)
+            try:
+                pause, failures = self.renew(), 0
+            except PodlockError as error:
+                pause = retry_after(failures, self.random())
+                failures += 1
+                logger(part="identity").error(
+                    "server certificate not renewed", error=str(error)
+                )
+
+
+class _TlsConfig(Config):
+    """Hypercorn's settings, with our SSL context in place of its files."""
+
+    def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
+        super().__init__()
+        self._context = context
+        self.bind = [str(settings.bind)]
+        self.errorlog = None  # the application logs by itself
+        self.include_server_header = False
+        self.ssl_handshake_timeout = settings.handshake_deadline.total_seconds()
+        self.h11_max_incomplete_size = MAX_BODY_BYTES
+
+    @property
+    def ssl_enabled(self) -> bool:
+        return True
+
+    def create_ssl_context(self) -> ssl.SSLContext:
+        return self._context

@@ -1,0 +1,112 @@
+"""
+The decision of the identity service: may this caller have this certificate?
+
+A node's agent gets the identities of pods that run on its node and no others, so a
+stolen node can speak only for its own pods. No I/O: the service and the embedded
+authority both ask here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from agent.errors import Refused
+from agent.identity import pem
+from agent.identity.authority import RESERVED_SEGMENT, Authority
+from agent.identity.certificate import Svid, inspect
+from agent.identity.csr import InvalidCsr, check_csr
+from agent.identity.spiffe import SpiffeId
+from agent.identity.token import Caller, NodeCaller, WorkloadCaller
+
+
+class NodeRegistry(Protocol):
+    """What runs where, as the API server or the manifests have it."""
+
+    def runs_on(self, node: str, identity: SpiffeId) -> bool:
+        """Whether an enrolled pod with this identity runs on the node."""
+
+
+class SigningReason(Enum):
+    """Why no certificate; the value is what the caller is told."""
+
+    MALFORMED_CSR = "malformed_csr"
+    WRONG_TRUST_DOMAIN = "wrong_trust_domain"
+    RESERVED_IDENTITY = "reserved_identity"
+    NOT_ON_NODE = "identity_not_on_node"
+    NOT_THE_CALLER = "not_the_callers_identity"
+
+
+class SigningRefused(Refused):
+    """No certificate for this request; `identity` is None where it cannot be read."""
+
+    def __init__(
+        self, reason: SigningReason, message: str, identity: SpiffeId | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.identity = identity
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate that was just signed."""
+
+    svid: Svid
+    chain_pem: bytes
+    bundle_pem: bytes
+
+
+def sign_request(
+    authority: Authority,
+    registry: NodeRegistry,
+    caller: Caller,
+    csr_pem: bytes,
+    *,
+    now: datetime,
+    serial: int,
+) -> Issued:
+    """
+    Judge one request and sign it.
+
+    Raises: SigningRefused with the reason; InvalidAuthority when ours has expired.
+    """
+    csr_der, wanted = _read(csr_pem)
+    _authorize(authority, registry, caller, wanted)
+    chain_pem = authority.issue(csr_der, wanted, now=now, serial=serial)
+    leaf, *_ = pem.parse(chain_pem, pem.CERTIFICATE)
+    return Issued(inspect(leaf), chain_pem, authority.bundle.pem)
+
+
+def _read(csr_pem: bytes) -> tuple[bytes, SpiffeId]:
+    try:
+        blocks = pem.parse(csr_pem, pem.CERTIFICATE_REQUEST)
+        if len(blocks) != 1:
+            raise InvalidCsr(f"CSR: expected one PEM block, found {len(blocks)}")
+        return blocks[0], check_csr(blocks[0]).spiffe_id
+    except (InvalidCsr, pem.InvalidPem) as error:
+        raise SigningRefused(SigningReason.MALFORMED_CSR, str(error)) from error
+
+
+def _authorize(
+    authority: Authority, registry: NodeRegistry, caller: Caller, wanted: SpiffeId
+) -> None:
+    if wanted.trust_domain != authority.trust_domain:
+        reason = SigningReason.WRONG_TRUST_DOMAIN
+        message = f"{wanted}: this is the authority of {authority.trust_domain}"
+        raise SigningRefused(reason, message, wanted)
+    if wanted.path[0] == RESERVED_SEGMENT:
+        reason = SigningReason.RESERVED_IDENTITY
+        raise SigningRefused(reason, f"{wanted}: is Podlock's own", wanted)
+    match caller:
+        case NodeCaller(node):
+            if not registry.runs_on(node, wanted):
+                reason = SigningReason.NOT_ON_NODE
+                message = f"{wanted}: no enrolled pod of it runs on node {node}"
+                raise SigningRefused(reason, message, wanted)
+        case WorkloadCaller(own):
+            if wanted != own:
+                reason = SigningReason.NOT_THE_CALLER
+                raise SigningRefused(reason, f"{wanted}: token is for {own}", wanted)

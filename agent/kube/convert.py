@@ -1,0 +1,189 @@
+"""
+Kubernetes' own kinds to values of ours: pods, namespaces, services and their backends.
+
+Each function takes a document without nulls and raises InvalidObject, which names the
+field. Only TCP is read; ports of other protocols are not the mesh's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, TypeVar
+
+import msgspec
+
+from agent.addresses import InvalidAddress, IPAddress, parse_ip
+from agent.errors import InputError
+from agent.kube import kinds
+from agent.workload.model import (
+    EndpointSlice,
+    NamedPort,
+    Namespace,
+    Service,
+    ServicePort,
+    SliceEndpoint,
+    Workload,
+    derived_uid,
+)
+from agent.workload.registry import MESH_LABEL
+
+# The path of a pod's network namespace. In a directory of manifests its writer is
+# trusted with it; a source that others write to must take it out, or whoever may
+# annotate a pod could name another pod's.
+NETNS_ANNOTATION: Final = "podlock.io/netns"
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+MAX_PATH_BYTES: Final = 4096  # PATH_MAX
+
+T = TypeVar("T")
+
+# "Expected `int`, got `str` - at `$.spec.port`", "... - at `key` in `$.labels`".
+_MSGSPEC_PATH: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`", re.DOTALL)
+
+
+class InvalidObject(InputError):
+    """An object with a field that is not what its kind says."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(field, message)
+        self.field = field
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+def convert(document: object, kind: type[T]) -> T:
+    """Raises: InvalidObject, with the path of the field."""
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        found = _MSGSPEC_PATH.fullmatch(str(error))
+        message, field = found.groups() if found else (str(error), "")
+        raise InvalidObject(field, message.replace("`", "'")) from error
+
+
+def _address(text: str, field: str) -> IPAddress:
+    try:
+        ip = parse_ip(text)
+    except InvalidAddress as error:
+        raise InvalidObject(field, str(error)) from error
+    if ip.is_loopback or ip.is_unspecified or ip.is_multicast or ip.is_link_local:
+        raise InvalidObject(field, f"{ip} is not an address that others can reach")
+    return ip
+
+
+def _addresses(texts: Iterable[str], field: str) -> tuple[IPAddress, ...]:
+    return tuple(dict.fromkeys(_address(text, field) for text in texts))
+
+
+def pod(document: object) -> Workload:
+    pod = convert(document, kinds.PodKind)
+    meta, spec, status = pod.metadata, pod.spec, pod.status
+    texts = [address.ip for address in status.pod_ips]
+    if not texts and status.pod_ip:
+        texts = [status.pod_ip]
+    unready = any(
+        condition.type == "Ready" and condition.status != "True"
+        for condition in status.conditions
+    )
+    return Workload(
+        uid=meta.uid or derived_uid(meta.namespace, meta.name),
+        namespace=meta.namespace,
+        name=meta.name,
+        node=spec.node_name or "",
+        service_account=spec.service_account_name or "default",
+        addresses=_addresses(texts, "status.podIPs"),
+        labels=meta.labels,
+        annotations=meta.annotations,
+        ports=_named_ports(spec),
+        meshed=meta.labels.get(MESH_LABEL) == "enabled",
+        host_network=spec.host_network,
+        netns=_netns(meta.annotations.get(NETNS_ANNOTATION)),
+        ready=not unready and not meta.deletion_timestamp,
+        finished=status.phase in ("Succeeded", "Failed"),
+    )
+
+
+def _named_ports(spec: kinds.PodSpec) -> tuple[NamedPort, ...]:
+    # An init container that is always restarted is a sidecar: it stays and listens.
+    sidecars = (
+        item for item in spec.init_containers if item.restart_policy == "Always"
+    )
+    return tuple(
+        NamedPort(port.name, port.container_port)
+        for container in (*spec.containers, *sidecars)
+        for port in container.ports
+        if port.name and port.protocol == "TCP"
+    )
+
+
+def _netns(path: str | None) -> str | None:
+    if path is None:
+        return None
+    parts = path.split("/")
+    plain = path.startswith("/") and path.isprintable() and len(path) > 1
+    if (
+        not plain
+        or len(path.encode()) > MAX_PATH_BYTES
+        or {"", ".", ".."} & {*parts[1:]}
+    ):
+        message = f"expected an absolute path such as /run/netns/web, got {path[:80]!r}"
+        raise InvalidObject(f"metadata.annotations[{NETNS_ANNOTATION}]", message)
+    return path
+
+
+def namespace(document: object) -> Namespace:
+    meta = convert(document, kinds.NamespaceKind).metadata
+    return Namespace(meta.name, meta.labels, meta.annotations)
+
+
+def service(document: object) -> Service:
+    service = convert(document, kinds.ServiceKind)
+    meta, spec = service.metadata, service.spec
+    texts = spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ())
+    headless = "None" in texts
+    has_addresses = not headless and spec.type != "ExternalName"
+    return Service(
+        namespace=meta.namespace,
+        name=meta.name,
+        addresses=_addresses(texts, "spec.clusterIPs") if has_addresses else (),
+        ports=tuple(
+            ServicePort(port.name, port.port, port.target_port or port.port)
+            for port in spec.ports
+            if port.protocol == "TCP"
+        ),
+        selector=spec.selector,
+        publish_not_ready=spec.publish_not_ready_addresses,
+        headless=headless,
+        external_name=spec.external_name if spec.type == "ExternalName" else None,
+    )
+
+
+def endpoint_slice(document: object) -> EndpointSlice:
+    part = convert(document, kinds.EndpointSliceKind)
+    service = part.metadata.labels.get(SERVICE_LABEL)
+    if not service:
+        field = f"metadata.labels[{SERVICE_LABEL}]"
+        raise InvalidObject(field, "expected the name of the slice's Service")
+    return EndpointSlice(
+        namespace=part.metadata.namespace,
+        name=part.metadata.name,
+        service=service,
+        ports=tuple(
+            NamedPort(port.name, port.port)
+            for port in part.ports
+            if port.protocol == "TCP" and port.port is not None
+        ),
+        endpoints=tuple(_slice_endpoint(item) for item in part.endpoints),
+    )
+
+
+def _slice_endpoint(item: kinds.SliceEndpointKind) -> SliceEndpoint:
+    is_pod = item.target_ref.kind == "Pod"
+    return SliceEndpoint(
+        addresses=_addresses(item.addresses, "endpoints.addresses"),
+        ready=item.conditions.ready,
+        pod_uid=item.target_ref.uid if is_pod else None,
+        pod_name=item.target_ref.name if is_pod else None,
+    )

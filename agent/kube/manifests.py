@@ -1,0 +1,196 @@
+"""
+The objects of a set of manifest files, through every state that the files pass.
+
+Files are edited by hand and half-written when we look. While a file has a fault, what
+it defines well is in force, and so is what it defined when it last was good and does
+not define now: a broken edit removes nothing. A file that is gone takes its objects
+with it, and so does a document removed from a file without fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from agent.kube.documents import InvalidManifest, parse_documents
+from agent.kube.objects import Fault, KubeObject, ObjectKey, Reading, read
+from agent.policy import linkerd
+from agent.policy.problem import Problem
+from agent.workload.model import (
+    EndpointSlice,
+    Namespace,
+    Objects,
+    Service,
+    Workload,
+)
+
+SERVER_KIND: Final = f"Server.{linkerd.GROUP}"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Everything in force now, and everything that is wrong now."""
+
+    objects: Objects = field(default_factory=Objects)
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What one file has in force; `lost` are Servers that were never readable."""
+
+    data: bytes | None = None
+    objects: Mapping[ObjectKey, KubeObject] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    lost: frozenset[ObjectKey] = frozenset()
+
+
+class ManifestSet:
+    """Remembers each file's last good objects between updates."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+        self._started = False
+
+    def update(
+        self, files: Mapping[str, bytes], unreadable: Mapping[str, str] | None = None
+    ) -> Change:
+        """
+        Take all files as they are now, by path; never raises.
+
+        `unreadable` are files that are there and could not be read, with the reason;
+        they keep what they have.
+        """
+        reasons = unreadable or {}
+        current: dict[str, _File] = {}
+        problems: list[Problem] = []
+        for path in sorted({*files, *reasons}):
+            before = self._files.get(path, _File())
+            if path in files:
+                before = self._read(path, files[path], before)
+            else:
+                problems.append(_unreadable(path, reasons[path], before))
+            current[path] = before
+            problems += before.problems
+        self._files, self._started = current, True
+        merged = _merge(current, problems)
+        lost = {key for file in current.values() for key in file.lost} - {*merged}
+        return Change(_collect(merged, lost), tuple(problems))
+
+    def _read(self, path: str, data: bytes, before: _File) -> _File:
+        if data == before.data:
+            return before
+        try:
+            documents = parse_documents(data)
+        except InvalidManifest as error:
+            problem = _unreadable(_at(path, error.line), error.message, before)
+            return _File(data, before.objects, (problem,), before.lost)
+        readings = [read(item.value, _at(path, item.line)) for item in documents]
+        return self._file(path, data, readings, before)
+
+    def _file(
+        self, path: str, data: bytes, readings: list[Reading], before: _File
+    ) -> _File:
+        problems = [note for reading in readings for note in reading.notes]
+        objects: dict[ObjectKey, KubeObject] = {}
+        for key, value in (found for reading in readings for found in reading.objects):
+            if key in objects:
+                problems.append(_duplicate(path, key, path))
+            else:
+                objects[key] = value
+        faults = [fault for reading in readings for fault in reading.faults]
+        if not faults:
+            return _File(data, objects, tuple(problems))
+        problems += [fault.problem for fault in faults]
+        for key, value in before.objects.items():
+            if key not in objects:
+                objects[key] = value
+                problems.append(_kept(path, key))
+        lost = self._lost(faults, objects, before)
+        return _File(data, objects, tuple(problems), lost)
+
+    def _lost(
+        self,
+        faults: list[Fault],
+        objects: Mapping[ObjectKey, KubeObject],
+        before: _File,
+    ) -> frozenset[ObjectKey]:
+        """
+        Servers that cannot be read, in a file that was there when we started.
+
+        Later on the last good state is that there is no such Server. When we start
+        there is no last good state: perhaps yesterday it closed a port.
+        """
+        return frozenset(
+            fault.key
+            for fault in faults
+            if fault.key is not None
+            and fault.key.kind == SERVER_KIND
+            and fault.key not in objects
+            and (not self._started or fault.key in before.lost)
+        )
+
+
+def _merge(
+    files: Mapping[str, _File], problems: list[Problem]
+) -> dict[ObjectKey, KubeObject]:
+    """All files' objects; of one defined twice, the first by path."""
+    merged: dict[ObjectKey, KubeObject] = {}
+    origin: dict[ObjectKey, str] = {}
+    for path, file in files.items():
+        for key, value in file.objects.items():
+            if key in merged:
+                problems.append(_duplicate(path, key, origin[key]))
+            else:
+                merged[key], origin[key] = value, path
+    return merged
+
+
+def _collect(merged: Mapping[ObjectKey, KubeObject], lost: set[ObjectKey]) -> Objects:
+    values = [merged[key] for key in sorted(merged)]
+    return Objects(
+        workloads=_of_type(values, Workload),
+        namespaces=_of_type(values, Namespace),
+        services=_of_type(values, Service),
+        endpoint_slices=_of_type(values, EndpointSlice),
+        linkerd=linkerd.LinkerdPolicies(
+            servers=_of_type(values, linkerd.Server),
+            authorization_policies=_of_type(values, linkerd.AuthorizationPolicy),
+            mesh_tls_authentications=_of_type(values, linkerd.MeshTLSAuthentication),
+            network_authentications=_of_type(values, linkerd.NetworkAuthentication),
+            unreadable_servers=frozenset((key.namespace, key.name) for key in lost),
+        ),
+    )
+
+
+def _of_type(values: list[KubeObject], kind: type[T]) -> tuple[T, ...]:
+    return tuple(value for value in values if isinstance(value, kind))
+
+
+def _at(path: str, line: int | None) -> str:
+    return f"{path}:{line}" if line else path
+
+
+def _title(key: ObjectKey) -> str:
+    kind = key.kind.partition(".")[0]
+    return (
+        f"{kind} {key.namespace}/{key.name}" if key.namespace else f"{kind} {key.name}"
+    )
+
+
+def _unreadable(place: str, reason: str, before: _File) -> Problem:
+    rest = "its last good objects stay" if before.objects else "nothing of it is"
+    return Problem(place, "", f"{reason}; {rest} in force")
+
+
+def _duplicate(path: str, key: ObjectKey, holder: str) -> Problem:
+    message = f"is defined in {holder} already, which stays in force"
+    return Problem(f"{path}: {_title(key)}", "", message)
+
+
+def _kept(path: str, key: ObjectKey) -> Problem:
+    message = "its last good state stays in force until the file has no fault"
+    return Problem(f"{path}: {_title(key)}", "", message)

@@ -1,0 +1,142 @@
+"""
+One workload's inbound policy, from Linkerd's objects and annotations.
+
+A Server governs the ports of the pods that it selects in its own namespace; every
+other port has the default, which the pod's annotation sets before its namespace's,
+and the configuration where neither does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent.addresses import IPNetwork
+from agent.policy.linkerd import Server
+from agent.policy.problem import Problem
+from agent.policy.references import LinkerdRules
+from agent.policy.rule import DefaultPolicy, InboundPolicy, PortPolicy
+
+DEFAULT_ANNOTATION: Final = "config.linkerd.io/default-inbound-policy"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFacts:
+    """What policy asks about a pod; `ports` are its named ports."""
+
+    namespace: str
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[tuple[str, int], ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    namespace_annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class InboundDefaults:
+    """The configuration's default, and the networks that it calls the cluster."""
+
+    policy: DefaultPolicy = DefaultPolicy.ALL_UNAUTHENTICATED
+    cluster_networks: tuple[IPNetwork, ...] = ()
+
+
+def compile_inbound(
+    workload: WorkloadFacts, rules: LinkerdRules, defaults: InboundDefaults
+) -> tuple[InboundPolicy, tuple[Problem, ...]]:
+    """The policy of one pod, and what was wrong with what it was made from."""
+    default, default_from, problems = _default(workload, rules, defaults)
+    ports: dict[int, PortPolicy] = {}
+    for server in rules.servers:
+        if not _selects(server, workload):
+            continue
+        numbers = tuple(_numbers(server, workload))
+        if not numbers and not server.spec.pod_selector.selects_all:
+            problems.append(_no_such_port(server, workload))
+        for number in numbers:
+            if number in ports:
+                problems.append(_second_server(server, ports[number], workload, number))
+            else:
+                ports[number] = _port_policy(server, rules)
+    policy = InboundPolicy(
+        workload=f"{workload.namespace}/{workload.name}",
+        default=default,
+        default_from=default_from,
+        ports=ports,
+        cluster_networks=defaults.cluster_networks,
+    )
+    return policy, tuple(problems)
+
+
+def _default(
+    workload: WorkloadFacts, rules: LinkerdRules, defaults: InboundDefaults
+) -> tuple[DefaultPolicy, str, list[Problem]]:
+    """The default, the object that set it, and a Problem where it is no policy."""
+    for namespace, name in sorted(rules.unreadable_servers):
+        if namespace == workload.namespace:
+            # Fail closed: nobody can tell which ports this Server was to close.
+            return DefaultPolicy.DENY, f"unreadable Server {namespace}/{name}", []
+    pod = f"Pod {workload.namespace}/{workload.name}"
+    for origin, written in (
+        (pod, workload.annotations),
+        (f"Namespace {workload.namespace}", workload.namespace_annotations),
+    ):
+        value = written.get(DEFAULT_ANNOTATION)
+        if value is None:
+            continue
+        try:
+            return DefaultPolicy(value), origin, []
+        except ValueError:
+            # Fail closed: somebody asked for a policy and we cannot tell which.
+            return DefaultPolicy.DENY, origin, [_no_policy(origin, value)]
+    return defaults.policy, "configuration", []
+
+
+def _selects(server: Server, workload: WorkloadFacts) -> bool:
+    return server.namespace == workload.namespace and server.spec.pod_selector.selects(
+        workload.labels
+    )
+
+
+def _numbers(server: Server, workload: WorkloadFacts) -> Iterator[int]:
+    """The port numbers that a Server means on this pod, each once."""
+    port = server.spec.port
+    if isinstance(port, int):
+        yield port
+    else:
+        yield from sorted({number for name, number in workload.ports if name == port})
+
+
+def _port_policy(server: Server, rules: LinkerdRules) -> PortPolicy:
+    name = (server.namespace, server.name)
+    authorizations = rules.authorizations.get(name, ())
+    return PortPolicy(server.title, server.spec.access_policy, authorizations)
+
+
+def _no_policy(origin: str, value: str) -> Problem:
+    expected = ", ".join(policy.value for policy in DefaultPolicy)
+    return Problem(
+        origin,
+        f"metadata.annotations[{DEFAULT_ANNOTATION}]",
+        f"{value[:80]!r} is not a policy, deny holds; expected one of {expected}",
+    )
+
+
+def _no_such_port(server: Server, workload: WorkloadFacts) -> Problem:
+    return Problem(
+        server.title,
+        "spec.port",
+        f"Pod {workload.namespace}/{workload.name}, which it selects, has no port "
+        f"named {server.spec.port}",
+    )
+
+
+def _second_server(
+    server: Server, holder: PortPolicy, workload: WorkloadFacts, number: int
+) -> Problem:
+    return Problem(
+        server.title,
+        "spec.port",
+        f"port {number} of Pod {workload.namespace}/{workload.name} already belongs "
+        f"to {holder.server}, which stays in force",
+    )

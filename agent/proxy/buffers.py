@@ -1,0 +1,38 @@
+"""
+Buffers that connections borrow for the microseconds they need one.
+
+An idle connection holds none: a task first waits until its socket is readable and
+only then takes a buffer. So memory follows activity, not the number of connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+# Room for the 9-byte header of a DATA frame in front of the payload, so that header
+# and payload leave in one write without being copied together.
+HEADER_BYTES: Final = 9
+# Four TLS records less the header: large enough that a bulk transfer costs few
+# wake-ups, small enough that a neighbour on the same tunnel does not wait long.
+PAYLOAD_BYTES: Final = 4 * 16384 - HEADER_BYTES
+KEEP: Final = 64
+
+
+class BufferPool:
+    """Reused buffers of `HEADER_BYTES + PAYLOAD_BYTES`; at most `KEEP` stay unused."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    @contextmanager
+    def borrow(self) -> Iterator[memoryview]:
+        """A buffer for the length of a `with` block; its contents are undefined."""
+        size = HEADER_BYTES + PAYLOAD_BYTES
+        buffer = self._free.pop() if self._free else memoryview(bytearray(size))
+        try:
+            yield buffer
+        finally:
+            if len(self._free) < KEEP:
+                self._free.append(buffer)

@@ -1,0 +1,123 @@
+"""
+Header blocks: fields <-> HPACK <-> HEADERS and CONTINUATION frames.
+
+The peer's block is bounded three times: in compressed bytes, in frames (an endless
+chain of CONTINUATIONs, CVE-2024-27316) and in fields once unpacked (the HPACK bomb,
+CVE-2016-6581). After a bad or abandoned block the two dynamic tables differ for good,
+so each of these ends the connection (RFC 9113 section 4.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from hpack import (
+    Decoder,
+    Encoder,
+    HeaderTuple,
+    HPACKError,
+    OversizedHeaderListError,
+)
+
+from agent.proxy.frames import (
+    END_HEADERS,
+    END_STREAM,
+    MIN_MAX_FRAME_BYTES,
+    ErrorCode,
+    FrameType,
+    ProtocolError,
+    frame,
+)
+from agent.proxy.headers import Fields
+
+# A block of 32 KiB fits in two frames; nobody has a reason for many more.
+MAX_BLOCK_FRAMES: Final = 16
+# RFC 9113 section 6.5.2: what a peer may use before it has seen our SETTINGS. We never
+# use more ourselves, however much the peer offers.
+TABLE_BYTES: Final = 4096
+
+
+@dataclass(slots=True)
+class Block:
+    """A header block under way: HEADERS has come, END_HEADERS has not."""
+
+    stream_id: int
+    ends_stream: bool
+    max_bytes: int
+    fragment: bytearray = field(default_factory=bytearray)
+    frames: int = 0
+
+    def add(self, fragment: bytes) -> None:
+        """Raises: ProtocolError when the block outgrows its limits."""
+        self.fragment += fragment
+        self.frames += 1
+        if self.frames > MAX_BLOCK_FRAMES or len(self.fragment) > self.max_bytes:
+            raise ProtocolError(
+                ErrorCode.ENHANCE_YOUR_CALM,
+                f"a header block of {self.frames} frames, {len(self.fragment)} bytes",
+            )
+
+
+class HeaderDecoder:
+    """The peer's header blocks, in the order they arrive."""
+
+    def __init__(self, max_list_bytes: int) -> None:
+        self._decoder = Decoder(max_list_bytes)
+
+    def allow_table(self, size: int) -> None:
+        """The peer has acknowledged this SETTINGS_HEADER_TABLE_SIZE of ours."""
+        self._decoder.max_allowed_table_size = size
+
+    def decode(self, block: bytes) -> Fields:
+        """Raises: ProtocolError."""
+        try:
+            return list(self._decoder.decode(block, raw=True))
+        except OversizedHeaderListError as error:
+            raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from error
+        except HPACKError as error:
+            raise ProtocolError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+
+
+class HeaderEncoder:
+    """Our header blocks, in the order they are sent."""
+
+    def __init__(self) -> None:
+        self._encoder = Encoder()
+        self._smallest = self._size = TABLE_BYTES
+
+    def resize_table(self, size: int) -> None:
+        """
+        The peer's SETTINGS_HEADER_TABLE_SIZE; in force from our next block on.
+
+        A peer may change it any number of times in between: RFC 7541 section 4.2 asks
+        for the smallest and the last of them, so no more is kept.
+        """
+        self._size = min(size, TABLE_BYTES)
+        self._smallest = min(self._smallest, self._size)
+
+    def encode(self, fields: Sequence[HeaderTuple]) -> bytes:
+        for size in (self._smallest, self._size):
+            # Setting a table to the size it has would lose the pending change.
+            if size != self._encoder.header_table_size:
+                self._encoder.header_table_size = size
+        self._smallest = self._size
+        # Huffman saves a quarter of some 200 bytes and doubles the time.
+        return self._encoder.encode(fields, huffman=False)
+
+
+def header_frames(
+    stream_id: int, block: bytes, *, ends_stream: bool, max_frame_bytes: int
+) -> bytes:
+    """One HEADERS frame, and CONTINUATIONs if the peer's frames are too small."""
+    size = min(max_frame_bytes, MIN_MAX_FRAME_BYTES)
+    parts = [block[at : at + size] for at in range(0, len(block), size)]
+    kinds = [FrameType.HEADERS] + [FrameType.CONTINUATION] * (len(parts) - 1)
+    flags = [0] * len(parts)
+    flags[0] |= END_STREAM if ends_stream else 0
+    flags[-1] |= END_HEADERS
+    return b"".join(
+        frame(kind, flag, stream_id, part)
+        for kind, flag, part in zip(kinds, flags, parts, strict=True)
+    )

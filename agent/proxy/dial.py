@@ -1,0 +1,105 @@
+"""
+Connecting from inside a pod's network namespace.
+
+Delivery dials the pod's own address (not loopback): the application that listens on
+that address alone is reached, one that listens on loopback alone is not exposed, and
+`getsockname()` in the server is true without help. The client's address is announced
+to the kernel first, so `accept()` shows it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+
+import trio
+
+from agent.addresses import ClientAddress, DeliveryAddress, SocketAddress
+from agent.errors import PodlockError
+from agent.proxy.pod import LocalPod
+from agent.proxy.seams import KernelMaps, PodSockets
+from agent.proxy.sockets import close_hard, tune
+from agent.proxy.transport import explain
+
+
+class CannotConnect(PodlockError):
+    """The destination did not take the connection."""
+
+
+class Dialer:
+    """Opens the proxy's connections in pods' network namespaces."""
+
+    def __init__(
+        self, maps: KernelMaps, sockets: PodSockets, timeout_seconds: float
+    ) -> None:
+        self._maps = maps
+        self._sockets = sockets
+        self._timeout_seconds = timeout_seconds
+
+    async def reach(self, pod: LocalPod, destination: SocketAddress) -> socket.socket:
+        """
+        Connect from `pod` to an address as the pod itself would, without redirect.
+
+        Raises: CannotConnect, naming the address and the kernel's reason.
+        """
+        sock = self._open(pod, destination)
+        try:
+            await self._connect(sock, destination)
+        except BaseException:
+            close_hard(sock)
+            raise
+        return sock
+
+    async def deliver(
+        self, pod: LocalPod, destination: DeliveryAddress, client: ClientAddress
+    ) -> socket.socket:
+        """
+        Connect to an application in `pod`; it will see `client` as its peer.
+
+        Raises: CannotConnect.
+        """
+        sock = self._open(pod, destination)
+        source = None
+        try:
+            sock.bind((str(destination.ip), 0))
+            source = SocketAddress.of(sock.getsockname())
+            self._maps.announce(pod.netns_cookie, source, client)
+            await self._connect(sock, destination)
+        except BaseException:
+            if source is not None:
+                self._maps.withdraw(pod.netns_cookie, source)
+            close_hard(sock)
+            raise
+        return sock
+
+    def _open(self, pod: LocalPod, destination: SocketAddress) -> socket.socket:
+        family = socket.AF_INET if destination.ip.version == 4 else socket.AF_INET6
+        sock = self._sockets.open(pod.netns_fd, family)
+        with contextlib.suppress(OSError):
+            tune(sock)
+        return sock
+
+    async def _connect(self, sock: socket.socket, to: SocketAddress) -> None:
+        cookie = self._sockets.cookie(sock)
+        self._maps.allow(cookie)
+        try:
+            with trio.fail_after(self._timeout_seconds):
+                await _connect(sock, to)
+        except OSError as error:
+            raise CannotConnect(f"{to}: {explain(error)}") from error
+        except trio.TooSlowError as error:
+            seconds = f"{self._timeout_seconds:g}"
+            raise CannotConnect(f"{to}: no answer within {seconds} s") from error
+        finally:
+            self._maps.disallow(cookie)
+
+
+async def _connect(sock: socket.socket, to: SocketAddress) -> None:
+    code = sock.connect_ex((str(to.ip), to.port))
+    if code == errno.EINPROGRESS:
+        await trio.lowlevel.wait_writable(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if code:
+        raise OSError(code, os.strerror(code))

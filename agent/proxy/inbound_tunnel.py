@@ -1,0 +1,158 @@
+"""From a tunnel to a local pod: identify, admit, authorize, deliver, relay."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from agent.addresses import SocketAddress
+from agent.errors import PodlockError
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.policy.decision import Denied, Request
+from agent.proxy.admission import NotAdmitted, client_address, delivery_address
+from agent.proxy.bounds import ProxyLimits
+from agent.proxy.buffers import BufferPool
+from agent.proxy.dial import CannotConnect, Dialer
+from agent.proxy.hbone import Connection, ConnectRequest, ErrorCode, Role
+from agent.proxy.live import LiveConnection, Register
+from agent.proxy.pod import LocalPod
+from agent.proxy.session import End, State
+from agent.proxy.sockets import close_hard, closing
+from agent.proxy.tls import ContextStore, verified_peer
+from agent.proxy.transport import Transport
+from agent.proxy.tunnel import Tunnel, peer_certificate
+from agent.proxy.tunnel_stream import TunnelStream
+
+
+@dataclass(slots=True, eq=False)
+class InboundTunnels:
+    """Serves the tunnel listeners of every pod of this worker."""
+
+    register: Register
+    contexts: ContextStore
+    dialer: Dialer
+    buffers: BufferPool
+    limits: ProxyLimits
+    trust_domain: TrustDomain
+    nursery: trio.Nursery
+
+    async def serve(
+        self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
+    ) -> None:
+        """Serve one accepted tunnel; owns `sock`."""
+        try:
+            tunnel = await self._establish(pod, sock)
+        except (PodlockError, OSError) as error:
+            close_hard(sock)
+            text = f"tunnel from {peer} refused: {error}"
+            self.register.incident("tunnel-refused", pod.name, text)
+            return
+        pod.tunnels.add(tunnel)
+        try:
+            await tunnel.run()
+        finally:
+            pod.tunnels.discard(tunnel)
+        if tunnel.broken:
+            text = f"tunnel from {peer} ({tunnel.peer.spiffe_id}): {tunnel.closed}"
+            self.register.incident("tunnel-broken", pod.name, text)
+
+    async def _establish(self, pod: LocalPod, sock: socket.socket) -> Tunnel:
+        contexts = await self.contexts.wait(
+            pod.identity, self.limits.credential_timeout_seconds
+        )
+        transport = await Transport.handshake(
+            sock,
+            contexts.server,
+            server=True,
+            timeout_seconds=self.limits.handshake_timeout_seconds,
+        )
+        try:
+            peer = verified_peer(transport.tls, self.trust_domain, None)
+            return Tunnel(
+                transport,
+                Connection(Role.SERVER),
+                peer,
+                self.limits,
+                on_request=partial(self._requested, pod),
+                on_malformed=partial(self._malformed, pod),
+            )
+        except BaseException:
+            transport.close()
+            raise
+
+    def _requested(
+        self, pod: LocalPod, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
+    ) -> None:
+        self.nursery.start_soon(self._serve_stream, pod, tunnel, stream, asked)
+
+    def _malformed(self, pod: LocalPod, tunnel: Tunnel, reason: str) -> None:
+        text = f"{tunnel.peer.spiffe_id} at {tunnel.remote}: {reason}"
+        self.register.incident("request-refused", pod.name, text)
+
+    async def _serve_stream(
+        self, pod: LocalPod, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
+    ) -> None:
+        identity = tunnel.peer.spiffe_id
+        live = self.register.begin(
+            pod,
+            "inbound",
+            "tunnel",
+            End(str(tunnel.remote), _account(identity), str(identity)),
+            End(asked.authority[:80], pod.name, str(pod.identity)),
+        )
+        live.session.peer = peer_certificate(tunnel)
+        live.session.advance(State.IDENTIFIED)
+        work = partial(self._admit_and_relay, live, tunnel, stream, asked)
+        await self.register.run(live, work)
+
+    async def _admit_and_relay(
+        self,
+        live: LiveConnection,
+        tunnel: Tunnel,
+        stream: TunnelStream,
+        asked: ConnectRequest,
+    ) -> None:
+        try:
+            app = await self._admit(live, tunnel, asked)
+        except (NotAdmitted, Denied, CannotConnect) as error:
+            stream.refuse(_status(error))
+            raise
+        except BaseException:
+            stream.abort(ErrorCode.INTERNAL_ERROR)
+            raise
+        with closing(app), stream.aborting():
+            stream.accept()
+            live.opened()
+            await stream.relay(app, self.buffers, live.meter(app_is_client=False))
+
+    async def _admit(
+        self, live: LiveConnection, tunnel: Tunnel, asked: ConnectRequest
+    ) -> socket.socket:
+        """Decide in one step, then connect to the application."""
+        to = delivery_address(asked.authority, tunnel.local.ip)
+        client = client_address(asked.forwarded, tunnel.remote)
+        live.session.advance(State.LOCATED)
+        source = live.session.source
+        live.session.source = End(str(client), source.workload, source.identity)
+        live.authorize(Request(tunnel.peer.spiffe_id, tunnel.remote.ip, to.port))
+        return await self.dialer.deliver(live.pod, to, client)
+
+
+def _status(error: NotAdmitted | Denied | CannotConnect) -> int:
+    match error:
+        case NotAdmitted():
+            return error.status
+        case Denied():
+            return 401
+        case CannotConnect():
+            return 503
+
+
+def _account(identity: SpiffeId) -> str | None:
+    """`namespace/service-account` of a peer: its certificate names no pod."""
+    if identity.namespace is None or identity.service_account is None:
+        return None
+    return f"{identity.namespace}/{identity.service_account}"

@@ -1,0 +1,108 @@
+"""
+What control tells a proxy worker. Frozen values, whole and self-contained.
+
+They travel pickled over a socketpair that only control writes to (DECISIONS.md, 5);
+what a worker tells control travels as JSON, because a worker reads hostile input.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.addresses import IPAddress
+from agent.identity.bundle import Bundle
+from agent.identity.credential import Credential
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.policy.rule import InboundPolicy
+from agent.proxy.bounds import ProxyLimits
+from agent.workload.directory import Directory
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first one: who this worker is and what bounds it."""
+
+    worker: int
+    trust_domain: TrustDomain
+    limits: ProxyLimits
+
+
+@dataclass(frozen=True, slots=True)
+class PodCaptured:
+    """
+    A pod of this node is in the mesh.
+
+    File descriptors ride along: its network namespace, the tunnel listener, the
+    inbound listener, then `outbound_listeners` outbound ones.
+    """
+
+    uid: str
+    name: str
+    identity: SpiffeId
+    netns_cookie: int
+    addresses: tuple[IPAddress, ...]
+    policy: InboundPolicy
+    outbound_listeners: int
+
+    @property
+    def descriptors(self) -> int:
+        """How many file descriptors belong to this instruction."""
+        return 3 + self.outbound_listeners
+
+
+@dataclass(frozen=True, slots=True)
+class PodReleased:
+    """The pod is gone or left the mesh: stop listening, end its connections."""
+
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialIssued:
+    """A new certificate and key for one identity; new handshakes use it at once."""
+
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class TrustUpdated:
+    """The anchors that peers must chain to."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class WorldUpdated:
+    """Who is where, and the inbound policy of each captured pod by uid."""
+
+    directory: Directory
+    policies: Mapping[str, InboundPolicy]
+
+
+@dataclass(frozen=True, slots=True)
+class CountTraffic:
+    """Tell the byte counts of every open connection now."""
+
+
+Instruction = (
+    Start
+    | PodCaptured
+    | PodReleased
+    | CredentialIssued
+    | TrustUpdated
+    | WorldUpdated
+    | CountTraffic
+)
+
+
+def encode(instruction: Instruction) -> bytes:
+    """An instruction as the frame that `decode` reads."""
+    return pickle.dumps(instruction, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def decode(frame: bytes) -> Instruction:
+    """An instruction from control's frame, which is as trusted as the code itself."""
+    told: Instruction = pickle.loads(frame)  # noqa: S301  (a private socketpair)
+    return told

@@ -1,0 +1,198 @@
+"""
+Every live connection of this worker: registered before it is judged, judged again
+whenever policy changes, reported when it opens and ends.
+
+Registering first leaves no gap: a policy that changes between the two finds the
+connection in the register, and whichever policy came last has judged it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from agent.addresses import SocketAddress
+from agent.errors import PodlockError, Refused
+from agent.log import logger
+from agent.policy.decision import Denied, Permit, Request, authorize
+from agent.policy.rule import InboundPolicy
+from agent.proxy.pod import LocalPod
+from agent.proxy.session import Direction, End, Meter, Path, Session, State
+from agent.workload.connection import Ending, Incident, Message
+
+log = logger()
+
+Tell = Callable[[Message], None]
+Clock = Callable[[], float]
+
+
+class Revoked(Refused):
+    """A live connection lost its permit."""
+
+
+@dataclass(slots=True, eq=False)
+class LiveConnection:
+    """A session that can be ended from outside, with a reason."""
+
+    session: Session
+    pod: LocalPod
+    register: Register
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    request: Request | None = None
+    outside: SocketAddress | None = None
+    revoked: PodlockError | None = None
+
+    def authorize(self, request: Request) -> Permit:
+        """
+        Judge this connection now, and again at every change. Raises: Denied.
+        """
+        self.request = request
+        permit = authorize(request, self.pod.policy)
+        self.session.rule = permit.rule
+        self.session.advance(State.AUTHORIZED)
+        if permit.audit:
+            self.register.incident("audit", self.pod.name, str(permit.rule))
+        return permit
+
+    def opened(self) -> None:
+        """Bytes may flow from now on."""
+        self.register.tell(self.session.open())
+
+    def revoke(self, reason: PodlockError) -> None:
+        """End the connection at once."""
+        self.revoked = reason
+        self.scope.cancel()
+
+    def meter(self, *, app_is_client: bool) -> Meter:
+        """The session's counters, as seen from one application's socket."""
+        return Meter(self.session.traffic, app_is_client)
+
+
+class Register:
+    """All live connections of a worker."""
+
+    def __init__(self, worker: int, tell: Tell, clock: Clock) -> None:
+        self.tell = tell
+        self._worker = worker
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        # Distinguishes this worker's ids from those of its predecessor.
+        self._prefix = f"{worker}-{int(clock() * 1000) & 0xFFFFFFFF:x}"
+        self._live: set[LiveConnection] = set()
+        self._of_pod: dict[str, int] = {}
+
+    def count(self, pod: LocalPod) -> int:
+        """How many connections of a pod are live."""
+        return self._of_pod.get(pod.uid, 0)
+
+    def begin(
+        self, pod: LocalPod, direction: Direction, path: Path, source: End, to: End
+    ) -> LiveConnection:
+        """Register a connection that was just accepted."""
+        session = Session(
+            id=f"{self._prefix}-{next(self._numbers):x}",
+            worker=self._worker,
+            direction=direction,
+            path=path,
+            source=source,
+            destination=to,
+            opened=self._clock(),
+        )
+        live = LiveConnection(session, pod, self)
+        self._live.add(live)
+        self._of_pod[pod.uid] = self.count(pod) + 1
+        return live
+
+    async def run(
+        self, live: LiveConnection, work: Callable[[], Awaitable[None]]
+    ) -> None:
+        """
+        Do the work of a connection, and report how it ended.
+
+        Nothing that happens to one connection may touch another: every error ends
+        here, ours with its reason and a bug with a traceback in the log.
+        """
+        failure: BaseException | None = None
+        try:
+            with live.scope:
+                await work()
+            failure = live.revoked
+        except (PodlockError, OSError) as error:
+            failure = live.revoked or error
+        except Exception as error:
+            log.exception("connection failed by a bug", session=live.session.id)
+            failure = error
+        finally:
+            self._live.discard(live)
+            self._of_pod[live.pod.uid] -= 1
+            self._report(live.session, failure)
+
+    def judge_again(self, policies: Mapping[str, InboundPolicy]) -> None:
+        """Policies changed: end the connections that lost their permit, only those."""
+        for live in self._live:
+            if live.request is None or live.pod.uid not in policies:
+                continue
+            try:
+                permit = authorize(live.request, policies[live.pod.uid])
+            except Denied as denied:
+                live.revoke(denied)
+            else:
+                live.session.rule = permit.rule
+
+    def end_of_pod(self, pod: LocalPod, reason: str) -> None:
+        """End every connection of a pod."""
+        for live in self._live:
+            if live.pod is pod:
+                live.revoke(Revoked(reason))
+
+    def passing_through(self) -> list[LiveConnection]:
+        """Live connections to the outside, in plaintext."""
+        return [live for live in self._live if live.outside is not None]
+
+    def count_traffic(self) -> None:
+        """Tell what every open connection has carried."""
+        for live in self._live:
+            if live.session.state is State.RELAYING:
+                self.tell(live.session.count())
+
+    def incident(self, kind: str, subject: str, message: str) -> None:
+        """Tell something that belongs to no connection."""
+        self.tell(
+            Incident(kind=kind, object=subject, message=message, time=self._clock())
+        )
+
+    def _report(self, session: Session, failure: BaseException | None) -> None:
+        reason = None if failure is None else str(failure) or type(failure).__name__
+        if isinstance(failure, Denied):
+            session.rule = failure.rule
+        refused = isinstance(failure, Refused)
+        now = self._clock()
+        if session.state is State.RELAYING:
+            outcome: Ending = "refused" if refused else "failed" if reason else "closed"
+            message: Message = session.close(outcome, reason, now)
+        else:
+            text = reason or "ended before it was relayed"
+            message = session.refuse("refused" if refused else "failed", text, now)
+        self.tell(message)
+        _log_line(session, message, reason)
+
+
+def _log_line(session: Session, message: Message, reason: str | None) -> None:
+    """One line per connection, at its end."""
+    facts = {
+        "session": session.id,
+        "direction": session.direction,
+        "path": session.path,
+        "source": session.source.workload or session.source.address,
+        "destination": session.destination.workload or session.destination.address,
+        "sent_bytes": session.traffic.sent,
+        "received_bytes": session.traffic.received,
+        "outcome": getattr(message, "outcome", "closed"),
+    }
+    if reason is None:
+        log.info("connection closed", **facts)
+    else:
+        log.warning("connection closed", reason=reason, rule=session.rule, **facts)

@@ -1,0 +1,163 @@
+"""From a local pod outwards: locate, find a tunnel, ask, relay; or pass through."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.addresses import ClientAddress, IPAddress, SocketAddress
+from agent.errors import Refused
+from agent.proxy.buffers import BufferPool
+from agent.proxy.dial import Dialer
+from agent.proxy.forwarded import format_forwarded
+from agent.proxy.hbone import ConnectRequest, ErrorCode
+from agent.proxy.live import LiveConnection, Register
+from agent.proxy.pod import LocalPod
+from agent.proxy.pool import Pool, PoolKey
+from agent.proxy.relay import relay
+from agent.proxy.routing import NoRoute, Outside, ToPeer, route
+from agent.proxy.seams import KernelMaps
+from agent.proxy.session import End, State
+from agent.proxy.sockets import closing
+from agent.proxy.tunnel import Tunnel, TunnelLost, peer_certificate
+from agent.proxy.tunnel_stream import PeerReset, TunnelStream
+from agent.workload.directory import Directory, Endpoint
+
+
+class PeerRefused(Refused):
+    """The destination's agent answered our CONNECT with something else than 200."""
+
+
+ANSWERS = {
+    400: "the destination's agent does not know this address (400)",
+    401: "the destination's policy does not permit it (401)",
+    503: "the destination's agent could not reach the application (503)",
+}
+
+
+@dataclass(slots=True, eq=False)
+class Outbound:
+    """Serves the outbound listeners of every pod of this worker."""
+
+    register: Register
+    maps: KernelMaps
+    dialer: Dialer
+    pool: Pool
+    buffers: BufferPool
+    directory: Directory
+
+    async def serve(
+        self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
+    ) -> None:
+        """Serve one accepted connection; owns `sock`."""
+        original = self.maps.take_original(pod.netns_cookie, ClientAddress(peer))
+        family = peer.ip.version if original is None else original.ip.version
+        client = ClientAddress(SocketAddress(_own(pod.addresses, family), peer.port))
+        live = self.register.begin(
+            pod,
+            "outbound",
+            "tunnel",
+            End(str(client), pod.name, str(pod.identity)),
+            End(str(original or "127.0.0.1:15001")),
+        )
+
+        async def work() -> None:
+            with closing(sock):
+                if original is None:
+                    raise NoRoute("a connection to the agent's own outbound port")
+                decided = route(original, pod.addresses, self.directory, _choose)
+                await self._follow(live, decided, sock, client)
+
+        await self.register.run(live, work)
+
+    async def _follow(
+        self,
+        live: LiveConnection,
+        decided: ToPeer | Outside,
+        sock: socket.socket,
+        client: ClientAddress,
+    ) -> None:
+        live.session.advance(State.LOCATED)
+        asked = live.session.destination.address
+        match decided:
+            case Outside(destination, service):
+                live.session.path = "passthrough"
+                live.session.destination = End(asked, service=service)
+                await self._pass_through(live, destination, sock)
+            case ToPeer(peer, _, _, service):
+                live.session.destination = End(
+                    asked, peer.name, str(peer.identity), service
+                )
+                await self._through_tunnel(live, decided, sock, client)
+
+    async def _pass_through(
+        self, live: LiveConnection, to: SocketAddress, sock: socket.socket
+    ) -> None:
+        live.outside = to
+        onward = await self.dialer.reach(live.pod, to)
+        with closing(onward):
+            live.opened()
+            await relay(sock, onward, live.session.traffic, self.buffers)
+
+    async def _through_tunnel(
+        self,
+        live: LiveConnection,
+        to: ToPeer,
+        sock: socket.socket,
+        client: ClientAddress,
+    ) -> None:
+        request = ConnectRequest(str(to.delivery), format_forwarded(client))
+        stream = await self._ask(live, to, request)
+        with stream.aborting():
+            live.opened()
+            await stream.relay(sock, self.buffers, live.meter(app_is_client=True))
+
+    async def _ask(
+        self, live: LiveConnection, to: ToPeer, request: ConnectRequest
+    ) -> TunnelStream:
+        """
+        An accepted stream to the destination.
+
+        A pooled tunnel may turn out to be dead, its agent restarted: then one fresh
+        tunnel is tried. No application byte was sent yet, so nothing is sent twice.
+        """
+        pod, peer = live.pod, to.peer
+        key = PoolKey(pod.uid, pod.identity, peer.uid, peer.identity, to.tunnel)
+        first = await self.pool.tunnel(pod, key)
+        _identified(live, first)
+        try:
+            return await _accepted(live, first, request)
+        except (TunnelLost, PeerReset):
+            second = await self.pool.tunnel(pod, key)
+            if second is first:
+                raise
+            return await _accepted(live, second, request)
+
+
+async def _accepted(
+    live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
+) -> TunnelStream:
+    stream = tunnel.open_stream(request)
+    with stream.aborting(ErrorCode.CANCEL):
+        status = await stream.answer()
+        if status != 200:
+            text = ANSWERS.get(status, f"the destination's agent answered {status}")
+            raise PeerRefused(text)
+    live.session.advance(State.AUTHORIZED)
+    return stream
+
+
+def _identified(live: LiveConnection, tunnel: Tunnel) -> None:
+    live.session.advance(State.IDENTIFIED)
+    live.session.peer = peer_certificate(tunnel)
+
+
+def _own(addresses: Sequence[IPAddress], version: int) -> IPAddress:
+    """The pod's own address of a family, or whatever address it has."""
+    return next((ip for ip in addresses if ip.version == version), addresses[0])
+
+
+def _choose(endpoints: Sequence[Endpoint]) -> Endpoint:
+    return random.choice(endpoints)  # noqa: S311  (spreads load, keeps no secret)

@@ -1,0 +1,64 @@
+"""A captured pod as a worker holds it: its namespace, listeners and policy."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from agent.addresses import IPAddress
+from agent.identity.spiffe import SpiffeId
+from agent.policy.rule import InboundPolicy
+from agent.proxy.instructions import PodCaptured
+
+if TYPE_CHECKING:
+    from agent.proxy.tunnel import Tunnel
+
+
+@dataclass(slots=True, eq=False)
+class LocalPod:
+    """Owns its descriptors; `close` gives them back. `policy` is the one in force."""
+
+    uid: str
+    name: str
+    identity: SpiffeId
+    netns_fd: int
+    netns_cookie: int
+    addresses: tuple[IPAddress, ...]
+    policy: InboundPolicy
+    tunnel: socket.socket
+    inbound: socket.socket
+    outbound: tuple[socket.socket, ...]
+    tunnels: set[Tunnel] = field(default_factory=set)
+
+    @classmethod
+    def adopt(cls, told: PodCaptured, descriptors: list[int]) -> LocalPod:
+        """A pod from control's message and the descriptors that came with it."""
+        netns_fd, *listeners = descriptors
+        tunnel, inbound, *outbound = (socket.socket(fileno=fd) for fd in listeners)
+        for listener in (tunnel, inbound, *outbound):
+            listener.setblocking(False)
+        return cls(
+            uid=told.uid,
+            name=told.name,
+            identity=told.identity,
+            netns_fd=netns_fd,
+            netns_cookie=told.netns_cookie,
+            addresses=told.addresses,
+            policy=told.policy,
+            tunnel=tunnel,
+            inbound=inbound,
+            outbound=tuple(outbound),
+        )
+
+    def close(self) -> None:
+        """Stop listening, close its tunnels and let go of the namespace."""
+        for listener in (self.tunnel, self.inbound, *self.outbound):
+            trio.lowlevel.notify_closing(listener)
+            listener.close()
+        for tunnel in list(self.tunnels):
+            tunnel.shut("the pod is gone")
+        os.close(self.netns_fd)

@@ -1,0 +1,148 @@
+"""
+The tunnels that this worker keeps open, so that a connection rarely shakes hands.
+
+A tunnel belongs to one pair of workloads, by uid and identity, not only by address:
+when a pod's address passes to another pod, its tunnels are purged and can not be
+mistaken for the newcomer's (ztunnel issues 1637 and 1662).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from agent.addresses import TunnelAddress
+from agent.errors import PeerError, PodlockError
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.proxy.bounds import ProxyLimits
+from agent.proxy.dial import Dialer
+from agent.proxy.hbone import Connection, Role
+from agent.proxy.pod import LocalPod
+from agent.proxy.tls import ContextStore, verified_peer
+from agent.proxy.transport import Transport
+from agent.proxy.tunnel import Tunnel
+
+
+class CannotTunnel(PeerError):
+    """No tunnel to the destination could be made; nothing was sent to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolKey:
+    """One pair of workloads, and the address that the destination had then."""
+
+    source_uid: str
+    source: SpiffeId
+    peer_uid: str
+    peer: SpiffeId
+    address: TunnelAddress
+
+
+@dataclass(slots=True, eq=False)
+class _Opening:
+    """A handshake in progress that others wait for."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    error: PodlockError | None = None
+
+
+class Pool:
+    """Outbound tunnels by `PoolKey`."""
+
+    def __init__(
+        self,
+        contexts: ContextStore,
+        dialer: Dialer,
+        limits: ProxyLimits,
+        trust_domain: TrustDomain,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._contexts = contexts
+        self._dialer = dialer
+        self._limits = limits
+        self._trust_domain = trust_domain
+        self._nursery = nursery
+        self._tunnels: dict[PoolKey, list[Tunnel]] = {}
+        self._opening: dict[PoolKey, _Opening] = {}
+
+    async def tunnel(self, pod: LocalPod, key: PoolKey) -> Tunnel:
+        """
+        A tunnel with room for one more stream; several callers share one handshake.
+
+        Raises: CannotTunnel and other PodlockErrors, for all who waited.
+        """
+        while True:
+            for tunnel in self._tunnels.get(key, ()):
+                if tunnel.usable:
+                    return tunnel
+            opening = self._opening.get(key)
+            if opening is None:
+                return await self._open_for_all(pod, key)
+            await opening.done.wait()
+            if opening.error is not None:
+                raise opening.error
+
+    def purge(self, stale: Callable[[PoolKey], bool], reason: str) -> None:
+        """Close every tunnel whose key is `stale`, with the streams on it."""
+        for key in [key for key in self._tunnels if stale(key)]:
+            for tunnel in list(self._tunnels[key]):
+                tunnel.shut(reason)
+
+    async def close_idle(self) -> None:
+        """Forever: close tunnels that carried nothing for a while."""
+        while True:
+            await trio.sleep(self._limits.idle_tunnel_seconds / 4)
+            oldest = trio.current_time() - self._limits.idle_tunnel_seconds
+            for tunnels in list(self._tunnels.values()):
+                for tunnel in list(tunnels):
+                    if tunnel.streams == 0 and tunnel.idle_since < oldest:
+                        tunnel.shut("idle")
+
+    async def _open_for_all(self, pod: LocalPod, key: PoolKey) -> Tunnel:
+        opening = self._opening[key] = _Opening()
+        try:
+            return await self._open(pod, key)
+        except PodlockError as error:
+            opening.error = CannotTunnel(f"tunnel to {key.address}: {error}")
+            raise opening.error from error
+        finally:
+            # A cancelled opener leaves no error: one of those who waited tries next.
+            del self._opening[key]
+            opening.done.set()
+
+    async def _open(self, pod: LocalPod, key: PoolKey) -> Tunnel:
+        contexts = await self._contexts.wait(
+            key.source, self._limits.credential_timeout_seconds
+        )
+        sock = await self._dialer.reach(pod, key.address)
+        transport = await Transport.handshake(
+            sock,
+            contexts.client,
+            server=False,
+            timeout_seconds=self._limits.handshake_timeout_seconds,
+        )
+        try:
+            peer = verified_peer(transport.tls, self._trust_domain, key.peer)
+        except BaseException:
+            transport.close()
+            raise
+        tunnel = Tunnel(transport, Connection(Role.CLIENT), peer, self._limits)
+        await self._nursery.start(self._keep, key, tunnel)
+        return tunnel
+
+    async def _keep(
+        self,
+        key: PoolKey,
+        tunnel: Tunnel,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        tunnels = self._tunnels.setdefault(key, [])
+        tunnels.append(tunnel)
+        try:
+            await tunnel.run(task_status)
+        finally:
+            tunnels.remove(tunnel)
+            if not tunnels:
+                self._tunnels.pop(key, None)

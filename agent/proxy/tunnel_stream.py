@@ -1,0 +1,281 @@
+"""
+One stream of a tunnel, joined to an application's socket.
+
+From the application to the tunnel: `relay` reads and sends, in the connection's own
+task. From the tunnel to the application: the tunnel's reader calls `deliver`, which
+writes at once what the socket takes; only what is left waits in `_backlog`, and a
+task is started to write it. The peer gets window credit for a byte when the
+application's socket has taken it, never before: so a slow reader holds at most one
+stream window (1 MiB) here and slows the writer at the far end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import trio
+
+from agent.errors import PeerError, PodlockError
+from agent.proxy.buffers import HEADER_BYTES, BufferPool
+from agent.proxy.events import Answered, StreamEnded, StreamReset
+from agent.proxy.hbone import ErrorCode, StreamClosed
+from agent.proxy.session import Meter, Traffic
+
+if TYPE_CHECKING:
+    from agent.proxy.tunnel import Tunnel
+
+
+class PeerReset(PeerError):
+    """The far end reset the connection."""
+
+
+class ApplicationGone(PodlockError):
+    """The application at our end reset the connection or went away."""
+
+
+class TunnelStream:
+    """A CONNECT stream; `Tunnel` makes it."""
+
+    def __init__(self, tunnel: Tunnel, stream_id: int) -> None:
+        self.tunnel = tunnel
+        self.id = stream_id
+        self._status: int | None = None
+        self._failure: PodlockError | None = None
+        self._news = trio.Event()
+        self._app: socket.socket | None = None
+        self._scope: trio.CancelScope | None = None
+        self._meter = Meter(Traffic(), app_is_client=True)
+        self._backlog: deque[memoryview] = deque()
+        self._flushing = False
+        self._end_received = False
+        self._end_delivered = False
+        self._cut = False
+
+    # What the tunnel's reader tells; none of these waits.
+
+    def hear(self, event: Answered | StreamEnded | StreamReset) -> None:
+        """The answer to our CONNECT, or the end of the peer's half."""
+        match event:
+            case Answered(_, status):
+                self._status = status
+                self._tell()
+            case StreamEnded():
+                self._deliver_end()
+            case StreamReset(_, code):
+                self._fail_by_peer(code)
+
+    def window_opened(self) -> None:
+        """The peer takes more."""
+        self._tell()
+
+    def deliver(self, data: memoryview) -> None:
+        """Payload for the application; `data` is only valid during the call."""
+        taken = 0
+        if self._app is not None and not self._backlog:
+            taken = self._write_now(data)
+        if taken < len(data) and self._failure is None:
+            self._backlog.append(memoryview(bytes(data[taken:])))
+            self._flush_soon()
+
+    def fail(self, failure: PodlockError) -> None:
+        """The stream is over; whoever relays on it is told."""
+        if self._failure is None:
+            self._failure = failure
+            self._drop_backlog()
+            self._tell()
+            if self._scope is not None:
+                self._scope.cancel()
+
+    # What the connection's own task does.
+
+    async def answer(self) -> int:
+        """The status of our CONNECT. Raises: what the stream failed with."""
+        while self._status is None:
+            self._raise_failure()
+            await self._news.wait()
+        return self._status
+
+    async def relay(
+        self, app: socket.socket, buffers: BufferPool, meter: Meter
+    ) -> None:
+        """
+        Carry bytes both ways until both halves have ended.
+
+        The socket stays the caller's, to close in order or hard.
+
+        Raises: PeerReset, TunnelLost, ApplicationGone (the peer has been told).
+        """
+        self._meter = meter
+        with trio.CancelScope() as self._scope:
+            self._attach(app)
+            self._raise_failure()
+            try:
+                await self._pump(app, buffers)
+                while not self._end_delivered:
+                    await self._news.wait()
+            except OSError as error:
+                self._lose_application(error)
+        self._raise_failure()
+        self.tunnel.forget(self)
+
+    def accept(self) -> None:
+        """Answer the peer's CONNECT with 200. Raises: what the stream failed with."""
+        self._raise_failure()
+        self.tunnel.codec.accept(self.id)
+        self.tunnel.wake()
+
+    def refuse(self, status: int) -> None:
+        """Answer the peer's CONNECT with something else than 200."""
+        if self._failure is None:
+            with contextlib.suppress(StreamClosed):  # the peer gave up meanwhile
+                self.tunnel.codec.refuse(self.id, status)
+            self.tunnel.wake()
+        self._drop_backlog()
+        self.tunnel.forget(self)
+
+    @contextlib.contextmanager
+    def aborting(self, code: ErrorCode = ErrorCode.CONNECT_ERROR) -> Iterator[None]:
+        """
+        Reset the stream at the peer when the block fails.
+
+        RFC 9113 section 8.5: a TCP error is passed on as CONNECT_ERROR.
+        """
+        try:
+            yield
+        except BaseException:
+            self.abort(code)
+            raise
+
+    def abort(self, code: ErrorCode) -> None:
+        """Reset the stream at the peer, for a reason of ours."""
+        if self._failure is None:
+            self.tunnel.codec.reset(self.id, code)
+            self.tunnel.wake()
+        self._drop_backlog()
+        self.tunnel.forget(self)
+
+    async def _pump(self, app: socket.socket, buffers: BufferPool) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(app)
+            if not (room := await self._room()):
+                raise ConnectionResetError(errno.ECONNRESET, "the far end has left")
+            with buffers.borrow() as buffer:
+                room = min(room, len(buffer) - HEADER_BYTES)
+                try:
+                    count = app.recv_into(buffer[HEADER_BYTES : HEADER_BYTES + room])
+                except BlockingIOError:
+                    continue
+                if count == 0:
+                    break
+                self._meter.from_app(count)
+                await self.tunnel.send_data(self.id, buffer, count)
+        if not self._cut:
+            self.tunnel.codec.end_stream(self.id)
+            self.tunnel.wake()
+
+    async def _room(self) -> int:
+        """How much may be sent, as soon as it is anything; 0 once the peer has left."""
+        while not self._cut:
+            self._raise_failure()
+            if room := self.tunnel.codec.sendable(self.id):
+                return room
+            await self._news.wait()
+        return 0
+
+    def _attach(self, app: socket.socket) -> None:
+        self._app = app
+        if self._backlog:
+            self._flush_soon()
+        elif self._end_received:
+            self._shut_down()
+
+    def _write_now(self, data: memoryview) -> int:
+        assert self._app is not None
+        try:
+            taken = self._app.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._lose_application(error)
+            return len(data)
+        self._meter.to_app(taken)
+        self.tunnel.codec.consumed(self.id, taken)
+        return taken
+
+    def _flush_soon(self) -> None:
+        if self._app is not None and not self._flushing:
+            self._flushing = True
+            self.tunnel.spawn(self._flush)
+
+    async def _flush(self) -> None:
+        assert self._app is not None
+        try:
+            while self._backlog:
+                await trio.lowlevel.wait_writable(self._app)
+                while self._backlog and (taken := self._write_now(self._backlog[0])):
+                    self._advance_backlog(taken)
+                self.tunnel.wake()
+        except trio.ClosedResourceError:
+            return  # the connection was closed under us; it has its reason
+        self._flushing = False
+        if self._end_received:
+            self._shut_down()
+
+    def _advance_backlog(self, taken: int) -> None:
+        if not self._backlog:
+            return
+        rest = self._backlog[0][taken:]
+        if rest:
+            self._backlog[0] = rest
+        else:
+            self._backlog.popleft()
+
+    def _deliver_end(self) -> None:
+        """The peer sends no more; the application hears it after the backlog."""
+        self._end_received = True
+        if not self._backlog:
+            self._shut_down()
+
+    def _fail_by_peer(self, code: ErrorCode) -> None:
+        """
+        RST_STREAM: NO_ERROR and CANCEL end the peer's half in order (as ztunnel reads
+        them), any other code is a reset that the application shall see as one.
+        """
+        if code in {ErrorCode.NO_ERROR, ErrorCode.CANCEL}:
+            self._cut = True
+            self._deliver_end()
+            self._tell()
+        else:
+            self.fail(PeerReset(f"reset by the far end ({code.name})"))
+
+    def _drop_backlog(self) -> None:
+        """Nobody takes these bytes any more: their credit goes back to the tunnel."""
+        for data in self._backlog:
+            self.tunnel.codec.consumed(self.id, len(data))
+        self._backlog.clear()
+
+    def _shut_down(self) -> None:
+        if self._app is not None and not self._end_delivered:
+            with contextlib.suppress(OSError):  # it may have gone; its task will see
+                self._app.shutdown(socket.SHUT_WR)
+            self._end_delivered = True
+            self._tell()
+
+    def _lose_application(self, error: OSError) -> None:
+        if self._failure is None:
+            self.abort(ErrorCode.CONNECT_ERROR)
+            text = (error.strerror or str(error)).lower()
+            self.fail(ApplicationGone(f"the application: {text}"))
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()

@@ -1,0 +1,119 @@
+"""
+The programs from the agent's side: loaded when they are not, unloaded when asked.
+
+Without bcc: pinned programs that were made from the same sources and settings are
+found by their fingerprint and used as they are; else the loader runs as a process.
+Both calls block; make them before the event loop or in a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from agent.errors import KernelError
+from agent.redirect import bpffs, pinset
+from agent.redirect.headers import make_headers
+from agent.redirect.layout import PinLayout, Ports
+
+DEFAULT_PINS: Final = Path("/sys/fs/bpf/podlock")
+LOADER: Final = "agent.redirect.loader"
+# Seconds on a quiet machine (LLVM compiles); ten times that on a loaded one.
+LOADER_TIMEOUT: Final = timedelta(minutes=2)
+DEFAULT_PORTS: Final = Ports()
+
+_ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What was done. `mounted`: bpffs was not there and is now."""
+
+    outcome: Literal["reused", "loaded", "replaced"]
+    digest: str  # hex
+    cgroup: str
+    mounted: bool = False
+
+
+def ensure_loaded(
+    *,
+    source: Path,
+    pins: Path = DEFAULT_PINS,
+    cgroup: Path | None = None,
+    ports: Ports = DEFAULT_PORTS,
+    timeout: timedelta = LOADER_TIMEOUT,
+) -> LoadReport:
+    """
+    See to it that the programs of `source` are in force.
+
+    `cgroup` None: the root of cgroup v2, wherever it is mounted. Raises: KernelError
+    with the loader's last words, InputError for a path that cannot be; then what
+    was in force still is.
+    """
+    layout = PinLayout(pins)
+    attach_to = bpffs.find_cgroup(cgroup)
+    source = source.resolve()
+    digest = pinset.fingerprint_of(source, attach_to, ports)
+    settled = bpffs.on_bpffs(pins) and pinset.is_settled(layout)
+    if settled and pinset.is_current(layout, digest):
+        return LoadReport("reused", digest.hex(), str(attach_to))
+    with tempfile.TemporaryDirectory(prefix="podlock-headers-") as headers:
+        options = {
+            "source": source,
+            "pins": pins,
+            "cgroup": attach_to,
+            "headers": make_headers(Path(headers)),
+        } | {f"{name}-port": port for name, port in asdict(ports).items()}
+        arguments = [f"--{name}={value}" for name, value in options.items()]
+        return _run_loader(arguments, timeout)
+
+
+def _run_loader(arguments: list[str], timeout: timedelta) -> LoadReport:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", LOADER, *arguments],
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout.total_seconds(),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelError(f"eBPF loader: {error}") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise KernelError(f"eBPF loader: {said[-1]}")
+    return _report(done.stdout)
+
+
+def _report(text: str) -> LoadReport:
+    try:
+        told: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+        return LoadReport(**told)
+    except (ValueError, TypeError, IndexError) as error:
+        raise KernelError(f"eBPF loader: no report in {text[-200:]!r}") from error
+
+
+def unload(pins: Path = DEFAULT_PINS) -> None:
+    """
+    Remove links, programs, maps and folders: nothing is redirected afterwards.
+
+    Enrolled pods then connect in plaintext, so this is for taking Podlock off a
+    node, not for stopping an agent. Raises: KernelError.
+    """
+    layout = PinLayout(pins)
+    if not pins.parent.is_dir():
+        return
+    try:
+        with bpffs.exclusive(pins.parent):
+            for part in (layout, layout.next, layout.old):
+                pinset.remove(part)
+    except OSError as error:
+        raise KernelError(f"unload {pins}: {error}") from error

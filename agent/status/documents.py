@@ -1,0 +1,284 @@
+"""
+The documents that the status socket serves: their shapes, and how one is built.
+
+Keys are always present; what is unknown is null. Times are ISO 8601 in UTC, to the
+millisecond. A document is versioned by its path (`/v1/...`): keys may be added to it,
+none renamed.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final, Literal, TypedDict
+
+from agent.workload.connection import (
+    ConnectionClosed,
+    ConnectionOpened,
+    ConnectionRefused,
+    Direction,
+    Ending,
+    Path,
+    Peer,
+)
+from agent.workload.connection import Endpoint as End
+
+Name = Literal[
+    "status", "workloads", "certificates", "policies", "connections", "events"
+]
+NAMES: Final[tuple[Name, ...]] = (
+    "status",
+    "workloads",
+    "certificates",
+    "policies",
+    "connections",
+    "events",
+)
+
+
+class Worker(TypedDict):
+    index: int
+    pid: int | None
+    started: str | None
+    restarts: int
+    connections: int
+
+
+class Redirect(TypedDict):
+    pins: str
+    cgroup: str | None
+    loaded: bool
+
+
+class IdentitySource(TypedDict):
+    mode: Literal["embedded", "service"]
+    bundle: list[str]  # the anchors' fingerprints
+
+
+class Problem(TypedDict):
+    """One thing to repair: in which object, which field, and what was expected."""
+
+    object: str
+    field: str | None
+    message: str
+
+
+class Status(TypedDict):
+    version: str
+    node: str
+    pid: int
+    started: str
+    uptime_seconds: float
+    trust_domain: str
+    ready: bool
+    not_ready_because: list[str]
+    workers: list[Worker]
+    redirect: Redirect
+    identity: IdentitySource
+    counts: dict[str, int]
+    problems: list[Problem]
+
+
+class Workload(TypedDict):
+    """`reason` says why a pod is not captured, where it is not."""
+
+    uid: str
+    namespace: str
+    name: str
+    node: str | None
+    identity: str | None
+    addresses: list[str]
+    state: Literal["captured", "waiting", "refused", "remote", "outside"]
+    reason: str | None
+
+
+class Workloads(TypedDict):
+    workloads: list[Workload]
+
+
+class Certificate(TypedDict):
+    """`serial` and `fingerprint` are hexadecimal; `error` since `since`, if any."""
+
+    identity: str
+    serial: str | None
+    not_before: str | None
+    not_after: str | None
+    renew_at: str | None
+    fingerprint: str | None
+    state: str
+    error: str | None
+    since: str | None
+
+
+class Anchor(TypedDict):
+    fingerprint: str
+    subject: str
+    not_after: str
+
+
+class Certificates(TypedDict):
+    certificates: list[Certificate]
+    bundle: list[Anchor]
+
+
+class Authorization(TypedDict):
+    name: str
+    identities: list[str]
+    networks: list[str]
+
+
+class PortPolicy(TypedDict):
+    port: int
+    server: str
+    access_policy: str
+    authorizations: list[Authorization]
+
+
+class WorkloadPolicy(TypedDict):
+    workload: str
+    default: str
+    default_from: str
+    ports: list[PortPolicy]
+
+
+class Policies(TypedDict):
+    policies: list[WorkloadPolicy]
+
+
+class Endpoint(TypedDict):
+    address: str
+    workload: str | None
+    identity: str | None
+    service: str | None
+
+
+class PeerCertificate(TypedDict):
+    identity: str
+    serial: str
+    not_after: str
+
+
+class Connection(TypedDict):
+    id: str
+    worker: int
+    direction: Direction
+    path: Path
+    source: Endpoint
+    destination: Endpoint
+    state: str
+    outcome: Literal["open"] | Ending
+    reason: str | None
+    rule: str | None
+    sent_bytes: int
+    received_bytes: int
+    opened: str | None
+    closed: str | None
+    peer: PeerCertificate | None
+
+
+class Connections(TypedDict):
+    """`recent`: the latest that ended or never opened, oldest first."""
+
+    open: list[Connection]
+    recent: list[Connection]
+    counts: dict[str, int]
+
+
+class Event(TypedDict):
+    time: str
+    kind: str
+    object: str
+    message: str
+
+
+class Events(TypedDict):
+    """Oldest first; `dropped` is how many older ones made room."""
+
+    events: list[Event]
+    dropped: int
+
+
+def iso(unix_seconds: float) -> str:
+    """`2026-01-02T03:04:05.678Z` for Unix seconds."""
+    moment = datetime.fromtimestamp(unix_seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_or_null(unix_seconds: float | None) -> str | None:
+    """The same for a time that may be unknown."""
+    return None if unix_seconds is None else iso(unix_seconds)
+
+
+def opened_connection(message: ConnectionOpened) -> Connection:
+    """A connection as it stands when it opens."""
+    return {
+        "id": message.id,
+        "worker": message.worker,
+        "direction": message.direction,
+        "path": message.path,
+        "source": _endpoint(message.source),
+        "destination": _endpoint(message.destination),
+        "state": message.state,
+        "outcome": "open",
+        "reason": None,
+        "rule": message.rule,
+        "sent_bytes": 0,
+        "received_bytes": 0,
+        "opened": iso(message.opened),
+        "closed": None,
+        "peer": _peer(message.peer),
+    }
+
+
+def closed_connection(before: Connection, message: ConnectionClosed) -> Connection:
+    """The same connection after its end."""
+    return {
+        **before,
+        "state": "closed",
+        "outcome": message.outcome,
+        "reason": message.reason,
+        # What ended it says more than what had let it in.
+        "rule": message.rule or before["rule"],
+        "sent_bytes": message.sent_bytes,
+        "received_bytes": message.received_bytes,
+        "closed": iso(message.closed),
+    }
+
+
+def refused_connection(message: ConnectionRefused) -> Connection:
+    """A connection that never opened."""
+    return {
+        "id": message.id,
+        "worker": message.worker,
+        "direction": message.direction,
+        "path": message.path,
+        "source": _endpoint(message.source),
+        "destination": _endpoint(message.destination),
+        "state": "closed",
+        "outcome": message.outcome,
+        "reason": message.reason,
+        "rule": message.rule,
+        "sent_bytes": 0,
+        "received_bytes": 0,
+        "opened": None,
+        "closed": iso(message.closed),
+        "peer": _peer(message.peer),
+    }
+
+
+def _endpoint(end: End) -> Endpoint:
+    return {
+        "address": end.address,
+        "workload": end.workload,
+        "identity": end.identity,
+        "service": end.service,
+    }
+
+
+def _peer(peer: Peer | None) -> PeerCertificate | None:
+    if peer is None:
+        return None
+    return {
+        "identity": peer.identity,
+        "serial": peer.serial,
+        "not_after": iso(peer.not_after),
+    }

@@ -1,0 +1,252 @@
+"""
+Documents for people: what matters first, in words, sizes and ages.
+
+Names and reasons may come from a peer, so nothing of them is taken as markup or as a
+terminal's control sequence. `now` is Unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from agent.status.documents import Name
+
+Document = Mapping[str, Any]
+_GOOD: Final = frozenset({"captured", "open", "valid", "current", "ready"})
+_BAD: Final = frozenset({"refused", "failed", "expired", "not ready"})
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+def render(name: Name, document: Document, now: float) -> RenderableType:
+    """The named document as rich text and tables."""
+    renderers: dict[Name, Callable[[Document, float], RenderableType]] = {
+        "status": _status,
+        "workloads": _workloads,
+        "certificates": _certificates,
+        "policies": _policies,
+        "connections": _connections,
+        "events": _events,
+    }
+    return renderers[name](document, now)
+
+
+def span(seconds: float) -> str:
+    """`42s`, `5m`, `3h`, `2d`: the largest whole unit."""
+    for size, unit in _UNITS:
+        if abs(seconds) >= size:
+            return f"{int(abs(seconds) // size)}{unit}"
+    return "0s"
+
+
+def size(count: float) -> str:
+    """`512 B`, `1.5 KiB`, `256.0 MiB`."""
+    if count < 1024:
+        return f"{count:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        count /= 1024
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:.1f} TiB"
+
+
+def when(time: str | None, now: float) -> str:
+    """`3m ago` or `in 5h` for an ISO 8601 time."""
+    if time is None:
+        return "-"
+    ahead = datetime.fromisoformat(time).timestamp() - now
+    return f"in {span(ahead)}" if ahead > 0 else f"{span(ahead)} ago"
+
+
+def plain(value: object) -> str:
+    """Text that does to a terminal what text does; `-` for what is unknown."""
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def _cell(value: object) -> Text:
+    text = plain(value)
+    style = "green" if text in _GOOD else "red" if text in _BAD else ""
+    return Text(text, style=style)
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column.upper(), overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def _or_none(table: Table, what: str) -> RenderableType:
+    return table if table.row_count else Text(f"no {what}", style="dim")
+
+
+def _status(document: Document, now: float) -> RenderableType:
+    state = "ready" if document["ready"] else "not ready"
+    facts = [
+        ("podlock", document["version"]),
+        ("node", document["node"]),
+        ("state", state),
+        *(("because", reason) for reason in document["not_ready_because"]),
+        ("running", f"{span(document['uptime_seconds'])}, pid {document['pid']}"),
+        ("trust domain", document["trust_domain"]),
+        ("identity", document["identity"]["mode"]),
+        *(("anchor", anchor) for anchor in document["identity"]["bundle"]),
+        ("redirect", _redirect(document["redirect"])),
+        *((plain(key), count) for key, count in document["counts"].items()),
+    ]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for key, value in facts:
+        grid.add_row(Text(key, style="bold"), _cell(value))
+    workers = _table(
+        ("worker", "pid", "started", "restarts", "connections"),
+        (
+            (
+                each["index"],
+                each["pid"],
+                when(each["started"], now),
+                each["restarts"],
+                each["connections"],
+            )
+            for each in document["workers"]
+        ),
+    )
+    return Group(grid, Text(), workers, *_problems(document["problems"]))
+
+
+def _redirect(redirect: Mapping[str, Any]) -> str:
+    loaded = "loaded" if redirect["loaded"] else "not loaded"
+    return f"{loaded}, {redirect['pins']} on {plain(redirect['cgroup'])}"
+
+
+def _problems(problems: list[Mapping[str, Any]]) -> list[RenderableType]:
+    if not problems:
+        return []
+    rows = ((each["object"], each["field"], each["message"]) for each in problems)
+    return [Text(), _table(("problem in", "field", "message"), rows)]
+
+
+def _workloads(document: Document, _now: float) -> RenderableType:
+    rows = (
+        (
+            f"{each['namespace']}/{each['name']}",
+            each["state"],
+            each["node"],
+            ", ".join(each["addresses"]),
+            each["identity"],
+            each["reason"],
+        )
+        for each in document["workloads"]
+    )
+    columns = ("workload", "state", "node", "addresses", "identity", "reason")
+    return _or_none(_table(columns, rows), "workloads")
+
+
+def _certificates(document: Document, now: float) -> RenderableType:
+    rows = (
+        (
+            each["identity"],
+            each["state"],
+            each["serial"],
+            when(each["not_after"], now),
+            when(each["renew_at"], now),
+            _trouble(each, now),
+        )
+        for each in document["certificates"]
+    )
+    columns = ("identity", "state", "serial", "expires", "renews", "error")
+    anchors = (
+        (each["fingerprint"], each["subject"], when(each["not_after"], now))
+        for each in document["bundle"]
+    )
+    return Group(
+        _or_none(_table(columns, rows), "certificates"),
+        Text(),
+        _or_none(_table(("anchor", "subject", "expires"), anchors), "anchors"),
+    )
+
+
+def _trouble(certificate: Mapping[str, Any], now: float) -> str | None:
+    if certificate["error"] is None:
+        return None
+    return f"{certificate['error']} (since {when(certificate['since'], now)})"
+
+
+def _policies(document: Document, _now: float) -> RenderableType:
+    columns = ("workload", "port", "server", "who may")
+    table = _table(columns, _policy_rows(document["policies"]))
+    return _or_none(table, "policies")
+
+
+def _policy_rows(policies: list[Mapping[str, Any]]) -> Iterable[tuple[object, ...]]:
+    for each in policies:
+        default = f"{each['default']} (from {each['default_from']})"
+        for port in each["ports"]:
+            yield each["workload"], port["port"], port["server"], port["access_policy"]
+            for rule in port["authorizations"]:
+                who = ", ".join([*rule["identities"], *rule["networks"]])
+                yield "", "", "", f"{rule['name']}: {who or 'nobody'}"
+        rest = "other" if each["ports"] else "any"
+        yield each["workload"], rest, None, default
+
+
+def _connections(document: Document, now: float) -> RenderableType:
+    latest_first = [*document["open"], *reversed(document["recent"])]
+    columns = (
+        *("when", "outcome", "from", "to", "via"),
+        *("peer", "sent", "received", "reason"),
+    )
+    rows = (_connection(each, now) for each in latest_first)
+    counts = ", ".join(f"{n} {plain(key)}" for key, n in document["counts"].items())
+    table = _or_none(_table(columns, rows), "connections")
+    return Group(table, Text(), Text(counts, style="dim"))
+
+
+def _connection(each: Mapping[str, Any], now: float) -> tuple[object, ...]:
+    return (
+        when(each["closed"] or each["opened"], now),
+        each["outcome"],
+        _end(each["source"]),
+        _end(each["destination"]),
+        f"{each['direction']} {each['path']}",
+        each["peer"] and each["peer"]["identity"],
+        size(each["sent_bytes"]),
+        size(each["received_bytes"]),
+        _reason(each),
+    )
+
+
+def _end(end: Mapping[str, Any]) -> str:
+    name = end["workload"] or end["service"]
+    return f"{name} ({end['address']})" if name else str(end["address"])
+
+
+def _reason(connection: Mapping[str, Any]) -> str | None:
+    """Why it ended, and by which rule; an open one tells the rule that let it in."""
+    reason, rule = connection["reason"], connection["rule"]
+    if reason and rule:
+        return f"{reason} [{rule}]"
+    return reason or (rule and f"[{rule}]")
+
+
+def _events(document: Document, now: float) -> RenderableType:
+    rows = (
+        (when(each["time"], now), each["kind"], each["object"], each["message"])
+        for each in document["events"]
+    )
+    table = _or_none(_table(("when", "kind", "object", "message"), rows), "events")
+    if not document["dropped"]:
+        return table
+    older = f"{document['dropped']} older ones are no longer kept"
+    return Group(table, Text(older, style="dim"))

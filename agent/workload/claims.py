@@ -1,0 +1,51 @@
+"""
+Two pods, one address: who holds it.
+
+An address stands for an identity, so it has one holder. Who held it before keeps it:
+a later manifest that repeats the address must not take over a running pod's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from agent.workload.model import Workload
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Contest(Generic[T]):
+    """`loser` asked for `thing`, which `holder` has."""
+
+    thing: T
+    holder: Workload
+    loser: Workload
+
+
+def settle(
+    claims: Iterable[tuple[T, Workload]], held: Mapping[T, str]
+) -> tuple[dict[T, str], tuple[Contest[T], ...]]:
+    """
+    The key of one holder for each thing claimed, and everyone else who claimed it.
+
+    `held` is the key of who held each thing before; without a claim from it, the
+    first claimant by key holds. The order of `claims` does not matter.
+    """
+    claimants: dict[T, dict[str, Workload]] = {}
+    for thing, workload in sorted(claims, key=lambda claim: claim[1].key):
+        claimants.setdefault(thing, {})[workload.key] = workload
+    holders: dict[T, str] = {}
+    contests: list[Contest[T]] = []
+    for thing, by_key in claimants.items():
+        first = next(iter(by_key.values()))
+        holder = by_key.get(held.get(thing, ""), first)
+        holders[thing] = holder.key
+        contests += [
+            Contest(thing, holder, other)
+            for other in by_key.values()
+            if other is not holder
+        ]
+    return holders, tuple(contests)

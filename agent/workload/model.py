@@ -1,0 +1,140 @@
+"""
+Pods, namespaces and services as Podlock sees them, whatever source they came from.
+
+A value here has been checked at the door: names are Kubernetes names, addresses are
+addresses that a pod or service can have, ports are TCP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.addresses import IPAddress
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.policy.linkerd import LinkerdPolicies
+
+
+def derived_uid(namespace: str, name: str) -> str:
+    """A stable uid for a pod whose object has none; not the form Kubernetes uses."""
+    digest = hashlib.sha256(f"{namespace}/{name}".encode()).hexdigest()
+    return f"podlock-{digest[:32]}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPort:
+    """A TCP port that a container gives a name."""
+
+    name: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """
+    A pod.
+
+    `node` is "" until it is scheduled. `netns` is the path of its network namespace,
+    where known. `meshed`, as parsed, is what the pod's own label says; the registry
+    settles it with the namespace's. A `finished` pod holds no address any more,
+    whatever its status still says; Kubernetes may have given it to another.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    node: str
+    service_account: str
+    addresses: tuple[IPAddress, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[NamedPort, ...] = ()
+    meshed: bool = False
+    host_network: bool = False
+    netns: str | None = None
+    ready: bool = True
+    finished: bool = False
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, unique in a cluster at one time."""
+        return f"{self.namespace}/{self.name}"
+
+    def identity(self, trust_domain: TrustDomain) -> SpiffeId:
+        """Who it is: its ServiceAccount, shared by all pods that have the same."""
+        return SpiffeId.for_workload(trust_domain, self.namespace, self.service_account)
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A namespace, for its mesh label and its default policy."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    """A TCP port of a service, and the pod's port behind it, by number or name."""
+
+    name: str
+    port: int
+    target: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service; a headless or external one has no addresses of its own."""
+
+    namespace: str
+    name: str
+    addresses: tuple[IPAddress, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    selector: Mapping[str, str] = field(default_factory=dict)
+    publish_not_ready: bool = False
+    headless: bool = False
+    external_name: str | None = None
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class SliceEndpoint:
+    """Some addresses of one backend, and the pod it is, where it is one."""
+
+    addresses: tuple[IPAddress, ...]
+    ready: bool = True
+    pod_uid: str | None = None
+    pod_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """Part of the backends of `service`; `ports` by the service's port names."""
+
+    namespace: str
+    name: str
+    service: str
+    ports: tuple[NamedPort, ...] = ()
+    endpoints: tuple[SliceEndpoint, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Everything in force at one time. Each kind has every namespace/name once."""
+
+    workloads: tuple[Workload, ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
+    services: tuple[Service, ...] = ()
+    endpoint_slices: tuple[EndpointSlice, ...] = ()
+    linkerd: LinkerdPolicies = field(default_factory=LinkerdPolicies)

@@ -1,0 +1,231 @@
+"""
+From all objects to what this node does: enrolment, identities, policies, directory.
+
+`apply` looks at everything at every change: a few thousand objects take milliseconds,
+and there is no partial state to get wrong. It remembers one thing between changes:
+which pod holds which address and network namespace (see claims).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from agent.addresses import IPAddress
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.policy.compiler import InboundDefaults, WorkloadFacts, compile_inbound
+from agent.policy.problem import Problem
+from agent.policy.references import resolve
+from agent.policy.rule import InboundPolicy
+from agent.workload.claims import settle
+from agent.workload.directory import Directory, Peer
+from agent.workload.model import Namespace, Objects, Workload, derived_uid
+from agent.workload.services import ServiceIndex
+
+MESH_LABEL: Final = "podlock.io/mesh"
+_MESH_VALUES: Final = {"enabled": True, "disabled": False}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """
+    What one node makes of the objects.
+
+    `pods`: this node's enrolled pods by uid. They have a network namespace of their
+    own and hold their `addresses` alone; a pod that holds none is here too, so that
+    nothing leaves it in plaintext. `policies` and `identities` are theirs.
+    """
+
+    pods: Mapping[str, Workload]
+    policies: Mapping[str, InboundPolicy]
+    directory: Directory
+    identities: frozenset[SpiffeId]
+    problems: tuple[Problem, ...]
+
+
+class Registry:
+    """The objects in force, seen from `node`."""
+
+    def __init__(
+        self,
+        node: str,
+        trust_domain: TrustDomain,
+        defaults: InboundDefaults | None = None,
+    ) -> None:
+        self._node = node
+        self._trust_domain = trust_domain
+        self._defaults = defaults or InboundDefaults()
+        self._addresses: dict[IPAddress, str] = {}
+        self._namespaces: dict[str, str] = {}
+        self._running: frozenset[tuple[str, SpiffeId]] = frozenset()
+
+    def runs_on(self, node: str, identity: SpiffeId) -> bool:
+        """Whether `node` runs a pod that is `identity`; never by the host network."""
+        return (node, identity) in self._running
+
+    def apply(self, objects: Objects) -> NodeView:
+        """The view of `objects`, in whatever order they come."""
+        problems: list[Problem] = []
+        namespaces = {item.name: item for item in objects.namespaces}
+        workloads = self._workloads(objects.workloads, namespaces, problems)
+        self._running = frozenset(
+            (pod.node, pod.identity(self._trust_domain))
+            for pod in workloads
+            if pod.node and not pod.host_network
+        )
+        directory = self._directory(workloads, objects, problems)
+        pods = self._enrolled(workloads, problems)
+        policies = self._policies(pods, namespaces, objects, problems)
+        return NodeView(
+            pods={pod.uid: pod for pod in pods},
+            policies=policies,
+            directory=directory,
+            identities=frozenset(pod.identity(self._trust_domain) for pod in pods),
+            problems=tuple(dict.fromkeys(problems)),
+        )
+
+    def _workloads(
+        self,
+        parsed: Iterable[Workload],
+        namespaces: Mapping[str, Namespace],
+        problems: list[Problem],
+    ) -> list[Workload]:
+        """Pods that run, by key: one uid each, meshed or not, with what they hold."""
+        for namespace in sorted(namespaces.values(), key=lambda item: item.name):
+            _check_label(f"Namespace {namespace.name}", namespace.labels, problems)
+        running: dict[str, Workload] = {}
+        for pod in sorted(parsed, key=lambda pod: pod.key):
+            if pod.finished:
+                continue
+            _check_label(f"Pod {pod.key}", pod.labels, problems)
+            uid = pod.uid
+            if uid in running:
+                uid = derived_uid(pod.namespace, pod.name)
+                message = f"is also the uid of Pod {running[pod.uid].key}; not used"
+                problems.append(Problem(f"Pod {pod.key}", "metadata.uid", message))
+            meshed = _is_meshed(pod, namespaces.get(pod.namespace))
+            running[uid] = replace(pod, uid=uid, meshed=meshed)
+        return self._with_held_addresses(list(running.values()), problems)
+
+    def _with_held_addresses(
+        self, workloads: list[Workload], problems: list[Problem]
+    ) -> list[Workload]:
+        claims = (
+            (ip, pod)
+            for pod in workloads
+            if not pod.host_network
+            for ip in pod.addresses
+        )
+        self._addresses, contests = settle(claims, self._addresses)
+        for contest in contests:
+            message = (
+                f"{contest.thing} belongs to Pod {contest.holder.key}; "
+                f"this pod cannot be reached by it"
+            )
+            problems.append(
+                Problem(f"Pod {contest.loser.key}", "status.podIPs", message)
+            )
+        return [
+            pod if pod.host_network else replace(pod, addresses=self._held_by(pod))
+            for pod in workloads
+        ]
+
+    def _held_by(self, pod: Workload) -> tuple[IPAddress, ...]:
+        addresses = dict.fromkeys(pod.addresses)
+        return tuple(ip for ip in addresses if self._addresses[ip] == pod.key)
+
+    def _directory(
+        self, workloads: list[Workload], objects: Objects, problems: list[Problem]
+    ) -> Directory:
+        peers = {
+            ip: self._peer(pod)
+            for pod in workloads
+            if not pod.host_network
+            for ip in pod.addresses
+        }
+        index = ServiceIndex(workloads, objects.endpoint_slices, peers)
+        services = index.virtual_services(objects.services)
+        problems += index.problems
+        owned = frozenset(ip for item in objects.services for ip in item.addresses)
+        return Directory(peers, services, owned)
+
+    def _peer(self, pod: Workload) -> Peer:
+        return Peer(
+            uid=pod.uid,
+            name=pod.key,
+            identity=pod.identity(self._trust_domain),
+            addresses=pod.addresses,
+            meshed=pod.meshed,
+            node=pod.node,
+        )
+
+    def _enrolled(
+        self, workloads: list[Workload], problems: list[Problem]
+    ) -> list[Workload]:
+        """This node's meshed pods, each with a network namespace of its own."""
+        claims: list[tuple[str, Workload]] = []
+        for pod in workloads:
+            if not pod.meshed:
+                continue
+            if not pod.node and pod.netns is not None:
+                fault = "is missing, so the pod is on no node and not enrolled"
+                problems.append(Problem(f"Pod {pod.key}", "spec.nodeName", fault))
+            elif pod.node == self._node and pod.netns is None:
+                fault = "no network namespace is known, so the pod is not enrolled"
+                problems.append(Problem(f"Pod {pod.key}", "", fault))
+            elif pod.node == self._node and pod.netns is not None:
+                claims.append((pod.netns, pod))
+        self._namespaces, contests = settle(claims, self._namespaces)
+        for contest in contests:
+            message = (
+                f"network namespace {contest.thing} belongs to Pod "
+                f"{contest.holder.key}; this pod is not enrolled"
+            )
+            problems.append(Problem(f"Pod {contest.loser.key}", "", message))
+        return [pod for netns, pod in claims if self._namespaces[netns] == pod.key]
+
+    def _policies(
+        self,
+        pods: list[Workload],
+        namespaces: Mapping[str, Namespace],
+        objects: Objects,
+        problems: list[Problem],
+    ) -> dict[str, InboundPolicy]:
+        rules, faults = resolve(objects.linkerd, self._trust_domain)
+        problems += faults
+        policies: dict[str, InboundPolicy] = {}
+        for pod in pods:
+            facts = _facts(pod, namespaces.get(pod.namespace))
+            policies[pod.uid], faults = compile_inbound(facts, rules, self._defaults)
+            problems += faults
+        return policies
+
+
+def _facts(pod: Workload, namespace: Namespace | None) -> WorkloadFacts:
+    return WorkloadFacts(
+        namespace=pod.namespace,
+        name=pod.name,
+        labels=pod.labels,
+        ports=tuple((named.name, named.port) for named in pod.ports),
+        annotations=pod.annotations,
+        namespace_annotations=namespace.annotations if namespace else {},
+    )
+
+
+def _is_meshed(pod: Workload, namespace: Namespace | None) -> bool:
+    """The pod's own label wins over its namespace's; host-network pods never are."""
+    if pod.host_network:
+        return False
+    by_namespace = namespace.labels.get(MESH_LABEL, "") if namespace else ""
+    inherited = _MESH_VALUES.get(by_namespace, False)
+    return _MESH_VALUES.get(pod.labels.get(MESH_LABEL, ""), inherited)
+
+
+def _check_label(
+    title: str, labels: Mapping[str, str], problems: list[Problem]
+) -> None:
+    value = labels.get(MESH_LABEL)
+    if value is not None and value not in _MESH_VALUES:
+        message = f"{value[:80]!r} has no effect; expected enabled or disabled"
+        problems.append(Problem(title, f"metadata.labels[{MESH_LABEL}]", message))

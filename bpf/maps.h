@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/*
+ * Every map: key, value, who writes it, who reads it, why this size.
+ * Only definitions: BCC rewrites map calls in the main file and nowhere else.
+ */
+#ifndef PODLOCK_MAPS_H
+#define PODLOCK_MAPS_H
+
+#include "records.h"
+
+/*
+ * BCC appends its own bpf.h to every program, but not this flag: entries are
+ * allocated when they come, so that a bound costs no memory until it is used.
+ */
+#ifndef BPF_F_NO_PREALLOC
+#define BPF_F_NO_PREALLOC 1
+#endif
+
+/*
+ * network namespace cookie -> the meshed pod in it.
+ * Written by the agent; read by every hook. A node has some hundred pods.
+ */
+BPF_F_TABLE("hash", __u64, struct pod, enrolled, 4096, BPF_F_NO_PREALLOC);
+
+/*
+ * socket cookie -> 1: the agent's own socket, whose connect is not redirected.
+ * Written by the agent before its connect and deleted after it; read by the
+ * connect hooks. Not LRU: an evicted entry would send the agent to itself. When
+ * full the agent gets an error and refuses.
+ */
+BPF_F_TABLE("hash", __u64, __u32, passage, 65536, BPF_F_NO_PREALLOC);
+
+/*
+ * Per socket of an application: who its peer shall seem to be.
+ * Written by redirect4|6 and note_flow; read by the name hooks. Freed with the
+ * socket, so the names stay true for as long as a connection lives.
+ */
+BPF_SK_STORAGE(peers, struct peer);
+
+/*
+ * (namespace, client's source) -> where the application meant to go.
+ * Written by note_flow; taken by the agent at accept. An entry lives from
+ * connect to accept; LRU, since a connect that nobody accepts leaves one.
+ * A missing entry makes the agent refuse.
+ */
+BPF_TABLE("lru_hash", struct flow, struct address, originals, 65536);
+
+/*
+ * (namespace, agent's source) -> the client that the server shall see.
+ * Written by the agent before it connects; taken by note_flow when the server's
+ * socket is made. Apart from `originals`, so that what a pod leaves behind there
+ * cannot name a client here. LRU: a server with TCP_DEFER_ACCEPT makes no socket
+ * for a connection without data, and such entries must not fill the map.
+ */
+BPF_TABLE("lru_hash", struct flow, struct address, clients, 65536);
+
+/*
+ * pod address -> the agent's inbound listener in that pod.
+ * Written by the agent; read by inbound. The kernel drops an entry with its
+ * socket, hence when the agent dies. Two addresses a pod.
+ */
+BPF_TABLE("sockhash", struct ip, __u64, listeners, 8192);
+
+/*
+ * 0 -> what made these programs. Written by the loader; read by the agent,
+ * which so knows without a compiler whether the pinned programs are current.
+ */
+BPF_ARRAY(about, struct digest, 1);
+
+#endif

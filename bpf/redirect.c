@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+/*
+ * Redirection: an enrolled pod's TCP goes through the agent, and neither end
+ * can tell by the addresses it sees.
+ *
+ *   connect()            redirect4|6    remember the destination, turn to loopback
+ *   SYN                  note_flow      tell the agent what was meant
+ *   SYN from outside     inbound        the agent's listener takes every port
+ *   agent -> server      note_flow      keep in the new socket who the client is
+ *   getpeername, accept  peer_name4|6   the peer that was meant
+ *   getsockname          own_name4|6    the pod's address, not loopback
+ *   socket(MPTCP)        refuse_mptcp   passes the connect hooks by: refused
+ *
+ * The two families differ in how a context holds an address and in nothing
+ * else: hooks copy it into the common form, the logic below knows one form.
+ * Set by -D: OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT.
+ */
+#include <uapi/linux/in.h>
+#include "records.h"
+#include "maps.h"
+
+#define inline_logic static inline __attribute__((always_inline))
+
+/* <sys/socket.h> and <net/flow.h> are not UAPI. */
+#define FAMILY_INET 2
+#define FAMILY_INET6 10
+#define LOOPBACK_IFINDEX 1
+
+#ifndef IPPROTO_MPTCP
+#define IPPROTO_MPTCP 262
+#endif
+
+/*
+ * A context field, read here and now. Left to itself LLVM merges the same read
+ * in two branches into one through a computed pointer, and the verifier takes
+ * none into a context ("dereference of modified ctx ptr").
+ */
+#define settled(field)                                                         \
+	({                                                                     \
+		__u32 value = (field);                                         \
+		asm volatile("" : "+r"(value));                                \
+		value;                                                         \
+	})
+
+/* What a connect hook decides; REFUSE and LEAVE are the kernel's own values. */
+enum verdict {
+	REFUSE = 0, /* connect() fails with EPERM */
+	LEAVE = 1,  /* connect() goes where it wanted */
+	TURN = 2,   /* connect() goes to the agent */
+};
+
+/* --- the common form ----------------------------------------------------- */
+
+inline_logic struct ip mapped(__be32 ip4)
+{
+	struct ip ip = {.word = {0, 0, bpf_htonl(0xffff), ip4}};
+
+	return ip;
+}
+
+inline_logic int is_mapped(const struct ip *ip)
+{
+	return !ip->word[0] && !ip->word[1] && ip->word[2] == bpf_htonl(0xffff);
+}
+
+inline_logic int is_same(const struct ip *a, const struct ip *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+inline_logic int is_zero(const struct ip *ip)
+{
+	return !ip->word[0] && !ip->word[1] && !ip->word[2] && !ip->word[3];
+}
+
+/* 127.0.0.0/8 in its mapped form, or ::1. */
+inline_logic int is_loopback(const struct ip *ip)
+{
+	if (is_mapped(ip))
+		return (ip->word[3] & bpf_htonl(0xff000000)) ==
+		       bpf_htonl(0x7f000000);
+	return !ip->word[0] && !ip->word[1] && !ip->word[2] &&
+	       ip->word[3] == bpf_htonl(1);
+}
+
+/*
+ * 0.0.0.0 and ::, which connect() takes for loopback (tcp_v6_connect says so;
+ * ip_route_output_key_hash_rcu does it for IPv4).
+ */
+inline_logic int is_any(const struct ip *ip)
+{
+	return is_zero(ip) || (is_mapped(ip) && !ip->word[3]);
+}
+
+inline_logic struct address user_address4(struct bpf_sock_addr *ctx)
+{
+	struct address a = {.ip = mapped(ctx->user_ip4),
+			    .port = ctx->user_port};
+
+	return a;
+}
+
+inline_logic struct address user_address6(struct bpf_sock_addr *ctx)
+{
+	struct address a = {.ip.word = {ctx->user_ip6[0], ctx->user_ip6[1],
+					ctx->user_ip6[2], ctx->user_ip6[3]},
+			    .port = ctx->user_port};
+
+	return a;
+}
+
+inline_logic void set_user_ip6(struct bpf_sock_addr *ctx, const struct ip *ip)
+{
+	ctx->user_ip6[0] = ip->word[0];
+	ctx->user_ip6[1] = ip->word[1];
+	ctx->user_ip6[2] = ip->word[2];
+	ctx->user_ip6[3] = ip->word[3];
+}
+
+/* --- connect: out of an enrolled pod ------------------------------------- */
+
+inline_logic enum verdict judge(struct bpf_sock_addr *ctx,
+				const struct address *to)
+{
+	struct peer meant = {.role = ROLE_CLIENT, .address = *to};
+	/* Read once: the verifier's null check holds for a local alone. */
+	struct bpf_sock *sk = ctx->sk;
+	__u64 netns, cookie;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return LEAVE;
+	/* A socket may connect again: what it meant before is void. */
+	if (sk)
+		peers.sk_storage_delete((void *)sk);
+	netns = bpf_get_netns_cookie(ctx);
+	if (!enrolled.lookup(&netns))
+		return LEAVE;
+	if (is_loopback(&to->ip) || is_any(&to->ip))
+		return LEAVE;
+	cookie = bpf_get_socket_cookie(ctx);
+	if (passage.lookup(&cookie))
+		return LEAVE;
+	if (!sk || !peers.sk_storage_get((void *)sk, &meant,
+					 BPF_SK_STORAGE_GET_F_CREATE))
+		return REFUSE; /* nowhere to remember it: not in plaintext */
+	return TURN;
+}
+
+/*
+ * cgroup/connect4, Linux 4.17: inet_stream_connect and MSG_FASTOPEN, before the
+ * route is looked up. 0 refuses.
+ */
+int redirect4(struct bpf_sock_addr *ctx)
+{
+	struct address to = user_address4(ctx);
+	enum verdict verdict = judge(ctx, &to);
+
+	if (verdict != TURN)
+		return verdict;
+	ctx->user_ip4 = bpf_htonl(0x7f000001);
+	ctx->user_port = bpf_htons(OUTBOUND_PORT);
+	return 1;
+}
+
+/*
+ * cgroup/connect6, Linux 4.17: as above, and the only hook that runs for an
+ * IPv4-mapped destination, which must stay mapped to reach an IPv4 listener.
+ */
+int redirect6(struct bpf_sock_addr *ctx)
+{
+	struct address to = user_address6(ctx);
+	struct ip agent = {.word = {0, 0, 0, bpf_htonl(1)}};
+	enum verdict verdict = judge(ctx, &to);
+
+	if (verdict != TURN)
+		return verdict;
+	if (is_mapped(&to.ip))
+		agent = mapped(bpf_htonl(0x7f000001));
+	set_user_ip6(ctx, &agent);
+	ctx->user_port = bpf_htons(OUTBOUND_PORT);
+	return 1;
+}
+
+/* --- sock_ops: tell the agent, and learn from it -------------------------- */
+
+inline_logic struct flow flow_from_local(struct bpf_sock_ops *ctx)
+{
+	struct flow flow = {.netns = bpf_get_netns_cookie(ctx)};
+
+	if (ctx->family == FAMILY_INET) {
+		flow.source.ip = mapped(settled(ctx->local_ip4));
+	} else {
+		flow.source.ip.word[0] = settled(ctx->local_ip6[0]);
+		flow.source.ip.word[1] = settled(ctx->local_ip6[1]);
+		flow.source.ip.word[2] = settled(ctx->local_ip6[2]);
+		flow.source.ip.word[3] = settled(ctx->local_ip6[3]);
+	}
+	flow.source.port = bpf_htons(ctx->local_port);
+	return flow;
+}
+
+inline_logic struct flow flow_from_remote(struct bpf_sock_ops *ctx)
+{
+	struct flow flow = {.netns = bpf_get_netns_cookie(ctx)};
+
+	if (ctx->family == FAMILY_INET) {
+		flow.source.ip = mapped(settled(ctx->remote_ip4));
+	} else {
+		flow.source.ip.word[0] = settled(ctx->remote_ip6[0]);
+		flow.source.ip.word[1] = settled(ctx->remote_ip6[1]);
+		flow.source.ip.word[2] = settled(ctx->remote_ip6[2]);
+		flow.source.ip.word[3] = settled(ctx->remote_ip6[3]);
+	}
+	/* 32 bits in network order (uapi/linux/bpf.h), unlike local_port. */
+	flow.source.port = bpf_htons(bpf_ntohl(ctx->remote_port));
+	return flow;
+}
+
+/* Before the SYN, so the entry is there when the agent's accept returns. */
+inline_logic void tell_agent(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct address meant;
+	struct peer *peer;
+	struct flow flow;
+
+	if (!sk)
+		return;
+	peer = peers.sk_storage_get((void *)sk, 0, 0);
+	if (!peer || peer->role != ROLE_CLIENT)
+		return;
+	flow = flow_from_local(ctx);
+	meant = peer->address;
+	originals.update(&flow, &meant);
+}
+
+/* The new socket is locked until this returns: accept() sees the result. */
+inline_logic void learn_client(struct bpf_sock_ops *ctx)
+{
+	struct peer peer = {.role = ROLE_SERVER};
+	struct bpf_sock *sk = ctx->sk;
+	struct address *client;
+	struct flow flow;
+
+	if (!sk || ctx->local_port == OUTBOUND_PORT ||
+	    ctx->local_port == INBOUND_PORT || ctx->local_port == TUNNEL_PORT)
+		return;
+	flow = flow_from_remote(ctx);
+	if (!enrolled.lookup(&flow.netns))
+		return;
+	client = clients.lookup(&flow);
+	if (!client)
+		return;
+	peer.address = *client;
+	peers.sk_storage_get((void *)sk, &peer, BPF_SK_STORAGE_GET_F_CREATE);
+	clients.delete(&flow);
+}
+
+/*
+ * sock_ops, Linux 4.13. Always 1: 0 would discard what another program on the
+ * same cgroup replied (tcp_call_bpf).
+ */
+int note_flow(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		tell_agent(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		learn_client(ctx);
+		break;
+	}
+	return 1;
+}
+
+/* --- names: what getpeername, accept and getsockname tell ----------------- */
+
+inline_logic struct peer *peer_of(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	return sk ? peers.sk_storage_get((void *)sk, 0, 0) : 0;
+}
+
+/*
+ * The pod's own address for a client that sits on loopback only because we sent
+ * it there; one that was bound by hand is true already.
+ */
+inline_logic int own_ip(struct bpf_sock_addr *ctx, const struct ip *shown,
+			struct ip *own)
+{
+	struct peer *peer = peer_of(ctx);
+	__u64 netns = bpf_get_netns_cookie(ctx);
+	struct pod *pod;
+
+	if (!peer || peer->role != ROLE_CLIENT || !is_loopback(shown))
+		return 0;
+	pod = enrolled.lookup(&netns);
+	if (!pod)
+		return 0;
+	*own = is_mapped(shown) ? pod->ip4 : pod->ip6;
+	return !is_zero(own);
+}
+
+/* cgroup/getpeername4, Linux 5.8; also for the address accept() returns. */
+int peer_name4(struct bpf_sock_addr *ctx)
+{
+	struct peer *peer = peer_of(ctx);
+
+	if (peer && is_mapped(&peer->address.ip)) {
+		ctx->user_ip4 = peer->address.ip.word[3];
+		ctx->user_port = peer->address.port;
+	}
+	return 1;
+}
+
+/* cgroup/getpeername6, Linux 5.8; an IPv4 peer shows in its mapped form. */
+int peer_name6(struct bpf_sock_addr *ctx)
+{
+	struct peer *peer = peer_of(ctx);
+
+	if (peer) {
+		set_user_ip6(ctx, &peer->address.ip);
+		ctx->user_port = peer->address.port;
+	}
+	return 1;
+}
+
+/* cgroup/getsockname4, Linux 5.8; the port is the socket's own. */
+int own_name4(struct bpf_sock_addr *ctx)
+{
+	struct address shown = user_address4(ctx);
+	struct ip own;
+
+	if (own_ip(ctx, &shown.ip, &own))
+		ctx->user_ip4 = own.word[3];
+	return 1;
+}
+
+/* cgroup/getsockname6, Linux 5.8. */
+int own_name6(struct bpf_sock_addr *ctx)
+{
+	struct address shown = user_address6(ctx);
+	struct ip own;
+
+	if (own_ip(ctx, &shown.ip, &own))
+		set_user_ip6(ctx, &own);
+	return 1;
+}
+
+/* --- socket creation ------------------------------------------------------ */
+
+/*
+ * cgroup/sock_create, Linux 4.10. An MPTCP socket has no pre_connect, so its
+ * connect passes redirect4|6 by, and its subflows are the kernel's own sockets.
+ * Applications that try MPTCP fall back to TCP on EPERM. 0 refuses.
+ */
+int refuse_mptcp(struct bpf_sock *ctx)
+{
+	__u64 netns;
+
+	if (ctx->protocol != IPPROTO_MPTCP)
+		return 1;
+	netns = bpf_get_netns_cookie(ctx);
+	return enrolled.lookup(&netns) ? 0 : 1;
+}
+
+/* --- sk_lookup: into an enrolled pod -------------------------------------- */
+
+/*
+ * sk_lookup, one link a pod's netns, Linux 5.9 (ingress_ifindex: 5.17): which
+ * listener takes a SYN. No netns cookie is to be had here, so the pod's address
+ * is the key. SK_DROP makes the kernel answer with a reset: when the agent is
+ * gone, the peer is refused.
+ */
+int inbound(struct bpf_sk_lookup *ctx)
+{
+	struct bpf_sock *listener;
+	struct ip pod, from;
+	long failed;
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_PASS;
+	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX)
+		return SK_PASS; /* within the pod, by a loopback address */
+	if (ctx->local_port == TUNNEL_PORT)
+		return SK_PASS; /* has a listener of its own */
+	if (ctx->family == FAMILY_INET) {
+		pod = mapped(settled(ctx->local_ip4));
+		from = mapped(settled(ctx->remote_ip4));
+	} else {
+		pod.word[0] = settled(ctx->local_ip6[0]);
+		pod.word[1] = settled(ctx->local_ip6[1]);
+		pod.word[2] = settled(ctx->local_ip6[2]);
+		pod.word[3] = settled(ctx->local_ip6[3]);
+		from.word[0] = settled(ctx->remote_ip6[0]);
+		from.word[1] = settled(ctx->remote_ip6[1]);
+		from.word[2] = settled(ctx->remote_ip6[2]);
+		from.word[3] = settled(ctx->remote_ip6[3]);
+	}
+	/*
+	 * Within the pod, by its own address, as the agent delivers: the kernel
+	 * names the interface of that address here and not lo (orig_oif in
+	 * ip_route_output_key_hash_rcu). Who forges such a source from outside
+	 * never sees the SYN-ACK: it stays in the pod.
+	 */
+	if (is_same(&pod, &from))
+		return SK_PASS;
+	listener = (struct bpf_sock *)listeners.lookup(&pod);
+	if (!listener)
+		return SK_DROP;
+	/* REPLACE: an older generation of this program may have run first. */
+	failed = bpf_sk_assign((void *)ctx, listener, BPF_SK_LOOKUP_F_REPLACE);
+	bpf_sk_release(listener);
+	return failed ? SK_DROP : SK_PASS;
+}

@@ -1,0 +1,129 @@
+"""The agent itself: its own ports, its processes, its memory, and how it is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.demo import stage
+from tests.demo.stage import Stage
+from tests.lab import system
+from tests.lab.identity import podlock
+from tests.lab.node import Document
+
+pytestmark = pytest.mark.slow
+
+CAPTURED_PODS_MEMORY_BYTES = 100 << 20
+
+
+def serves(world: Stage) -> bool:
+    url = f"http://{world.pods['api'].address.v4}/"
+    return world.pods["web"].run("curl", "-sS", url).stdout == world.page("api")
+
+
+class TestOwnPorts:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+    @pytest.mark.parametrize("port", [15001, 15006])
+    def test_from_inside_the_pod(self, world: Stage, host: str, port: int) -> None:
+        """A pod that calls the agent's ports by itself is refused, with a reason."""
+        reason = "own outbound port" if port == 15001 else "belongs to the agent"
+        done = world.pods["web"].run("curl", "-sS", f"http://{host}:{port}/")
+        assert done.returncode != 0
+
+        def find() -> Document | None:
+            recent = world.agents["n1"].ask("connections")["recent"]
+            found = [one for one in recent if reason in (one["reason"] or "")]
+            return found[-1] if found else None
+
+        assert system.wait_until(find, reason, 5)["outcome"] == "refused"
+        assert serves(world)
+
+    @pytest.mark.parametrize("port", [15001, 15006, 15008])
+    def test_of_another_pod(self, world: Stage, port: int) -> None:
+        """A peer's agent ports are not reachable through the mesh."""
+        url = f"http://{world.pods['api'].address.v4}:{port}/"
+        assert world.pods["web"].run("curl", "-sS", url).returncode != 0
+        assert serves(world)
+
+    @pytest.mark.parametrize("port", [15001, 15006])
+    def test_from_outside(self, world: Stage, port: int) -> None:
+        """An outsider who asks for them meets policy and a refusal."""
+        url = f"http://{world.pods['open'].address.v4}:{port}/"
+        assert world.pods["outsider"].run("curl", "-sS", url).returncode != 0
+
+
+class TestProcesses:
+    def test_a_worker_that_dies_is_started_again(self, world: Stage) -> None:
+        """It takes its own connections with it; the next ones are served."""
+        agent = world.agents["n2"]
+        before = agent.ask("status")["workers"][0]
+        os.kill(before["pid"], signal.SIGKILL)
+
+        def again() -> bool:
+            worker = agent.ask("status")["workers"][0]
+            alive = worker["pid"] not in (None, before["pid"])
+            return alive and worker["restarts"] == before["restarts"] + 1
+
+        system.wait_until(again, "a new worker", 10)
+        system.wait_until(lambda: serves(world), "traffic", 10)
+
+    def test_stopped_and_started(self, world: Stage) -> None:
+        """SIGTERM ends it in order; pods are refused meanwhile; it comes back."""
+        agent = world.agents["n2"]
+        agent.stop()
+        assert not agent.processes()
+        assert not serves(world)
+        agent.start()
+        stage.wait_captured(agent)
+        system.wait_until(lambda: serves(world), "traffic", 10)
+
+    def test_memory(self, world: Stage) -> None:
+        """Control and one worker stay small, and LLVM is mapped in neither."""
+        pids = world.agents["n2"].processes()
+        assert len(pids) == 2
+        assert system.proportional_memory(pids) < CAPTURED_PODS_MEMORY_BYTES
+        for pid in pids:
+            maps = Path(f"/proc/{pid}/maps").read_text()
+            assert "LLVM" not in maps
+            assert "libbcc" not in maps
+
+
+class TestQuestions:
+    @pytest.mark.parametrize(
+        "command",
+        ["status", "workloads", "certificates", "policies", "connections", "events"],
+    )
+    def test_commands(self, world: Stage, command: str) -> None:
+        """Each answers for people and as JSON, and curl gets the same keys."""
+        agent = world.agents["n2"]
+        for_people = agent.command(command)
+        as_json = agent.command(command, "--json")
+        url = f"http://localhost/v1/{command}"
+        curl = subprocess.run(
+            ["curl", "-sS", "--unix-socket", str(agent.socket), url],
+            capture_output=True,
+            check=True,
+        )
+        assert for_people.returncode == 0, for_people.stderr
+        assert for_people.stdout.strip()
+        assert json.loads(as_json.stdout).keys() == json.loads(curl.stdout).keys()
+
+    def test_policies_name_their_objects(self, world: Stage) -> None:
+        """What api admits on port 80, and which objects say so."""
+        (policy,) = world.agents["n2"].ask("policies", workload="shop/api")["policies"]
+        (port,) = policy["ports"]
+        (authorization,) = port["authorizations"]
+        assert (port["port"], port["server"]) == (80, "Server shop/api-http")
+        assert authorization["name"] == "AuthorizationPolicy shop/api-callers"
+
+    def test_a_socket_that_nobody_answers(self, tmp_path: Path) -> None:
+        """The command says that no agent is there, and where it looked."""
+        argv = podlock("status", "--socket", tmp_path / "no.sock")
+        done = subprocess.run(argv, text=True, capture_output=True, check=False)
+        assert done.returncode == 1
+        assert "no.sock" in done.stderr

@@ -1,0 +1,230 @@
+"""The identity service's answers, status by status, with no network between."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import httpx
+import pytest
+import trio
+from structlog.testing import capture_logs
+from trio.testing import MockClock
+
+from agent.identity.csr import make_csr
+from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Message
+from agent.identity.key import PrivateKey
+from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
+from agent.identity.service import JoinTokens
+from agent.identity.spiffe import SpiffeId
+from agent.identity.token import Caller, NodeCaller, TokenKey, issue_token
+from tests.unit.identity.parts import API, BATCH, NOW, TD, Registry, make_authority
+
+AUTHORITY = make_authority()
+KEY = TokenKey(b"k" * 32)
+HOUR = timedelta(hours=1)
+TOKEN = issue_token(KEY, TD, NodeCaller("n1", "id-1"), now=NOW, ttl=HOUR)
+BEARER = {b"authorization": b"Bearer " + TOKEN.encode()}
+
+
+def service(away: timedelta = timedelta(0)) -> IdentityService:
+    """The application, at NOW or some time away from it."""
+    callers = JoinTokens(KEY, TD, lambda: NOW)
+    registry = Registry(("n1", API))
+    return IdentityService(AUTHORITY, registry, callers, clock=lambda: NOW + away)
+
+
+def body(identity: SpiffeId = API) -> dict[str, str]:
+    der = make_csr(identity, PrivateKey.generate())
+    return {"csr": format_blocks([der], CERTIFICATE_REQUEST).decode()}
+
+
+async def ask(
+    method: str,
+    path: str,
+    app: IdentityService | None = None,
+    *,
+    headers: dict[bytes, bytes] = BEARER,
+    content: bytes | AsyncIterator[bytes] | None = None,
+) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app or service())  # type: ignore[arg-type]
+    async with httpx.AsyncClient(
+        transport=transport, base_url="https://identity", trust_env=False
+    ) as client:
+        return await client.request(method, path, headers=headers, content=content)
+
+
+def reason(response: httpx.Response) -> tuple[int, str]:
+    error = response.json()["error"]
+    assert error["message"]
+    return response.status_code, error["reason"]
+
+
+def encoded(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+async def test_signs() -> None:
+    """Chain and bundle come back; who got what is one log line."""
+    with capture_logs() as lines:
+        response = await ask("POST", "/v1/sign", content=encoded(body()))
+
+    assert response.status_code == 200
+    assert response.json()["bundle"].encode() == AUTHORITY.bundle.pem
+    assert response.json()["chain"].encode().endswith(AUTHORITY.chain_pem)
+    (line,) = lines
+    assert line["event"] == "certificate issued"
+    assert (line["identity"], line["node"]) == (str(API), "n1")
+    assert line["token_id"] == "id-1"
+    assert line["not_after"] == "2026-03-02T12:00:00+00:00"
+    assert int(line["serial"], 16) > 0
+
+
+async def test_tells_the_anchors_to_anyone() -> None:
+    """They are public; no token is needed."""
+    response = await ask("GET", "/v1/bundle", headers={})
+
+    assert response.status_code == 200
+    assert response.json() == {
+        "trust_domain": "cluster.local",
+        "bundle": AUTHORITY.bundle.pem.decode(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", (400, "malformed_request")),
+        (b"{", (400, "malformed_request")),
+        (b"[]", (400, "malformed_request")),
+        (b"{}", (400, "malformed_request")),
+        (b'{"csr": 7}', (400, "malformed_request")),
+        (b'{"csr": "\xff"}', (400, "malformed_request")),
+        (b'{"csr": "\\ud800"}', (400, "malformed_request")),
+        (b'{"x": ' + b"[" * 30_000, (400, "malformed_request")),
+        (b'{"csr": ""}', (400, "malformed_csr")),
+        (b'{"csr": "noise"}', (400, "malformed_csr")),
+        (encoded(body(BATCH)), (403, "identity_not_on_node")),
+        (b" " * (MAX_BODY_BYTES + 1), (413, "too_large")),
+    ],
+)
+async def test_refuses_a_request(content: bytes, expected: tuple[int, str]) -> None:
+    """Every refusal has a status, a code and a sentence."""
+    assert reason(await ask("POST", "/v1/sign", content=content)) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1/sign", 405), ("POST", "/v1/bundle", 405)],
+)
+async def test_knows_its_endpoints(method: str, path: str, status: int) -> None:
+    """Another path or method is told, with the one that would do."""
+    response = await ask(method, path)
+
+    assert reason(response)[0] == status
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, "token_missing"),
+        ({b"authorization": b""}, "token_missing"),
+        ({b"authorization": b"Bearer"}, "token_missing"),
+        ({b"authorization": b"Basic " + TOKEN.encode()}, "token_missing"),
+        ({b"authorization": b"Bearer \xff"}, "token_malformed"),
+        ({b"authorization": BEARER[b"authorization"] + b"x"}, "token_bad_signature"),
+    ],
+)
+async def test_refuses_a_stranger(headers: dict[bytes, bytes], expected: str) -> None:
+    """Without a good token the body is not even read; the log knows."""
+
+    read = False
+
+    async def watched() -> AsyncIterator[bytes]:
+        nonlocal read
+        read = True
+        yield b"{}"
+
+    with capture_logs() as lines:
+        response = await ask("POST", "/v1/sign", headers=headers, content=watched())
+
+    assert reason(response) == (401, expected)
+    assert not read
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert [line["reason"] for line in lines] == [expected]
+    assert TOKEN not in repr(lines)
+
+
+async def test_logs_a_refusal() -> None:
+    """Which node asked for what, and why it did not get it."""
+    with capture_logs() as lines:
+        await ask("POST", "/v1/sign", content=encoded(body(BATCH)))
+
+    (line,) = lines
+    assert line["event"] == "certificate refused"
+    assert (line["identity"], line["node"]) == (str(BATCH), "n1")
+    assert line["reason"] == "identity_not_on_node"
+
+
+async def test_says_that_the_authority_expired() -> None:
+    """503: the caller did nothing wrong and asks again."""
+    app = service(away=timedelta(days=366))
+    response = await ask("POST", "/v1/sign", app, content=encoded(body()))
+
+    assert reason(response) == (503, "authority_unusable")
+
+
+async def test_uses_a_replaced_authority() -> None:
+    """The next request is signed by the new one."""
+    app = service()
+    app.authority = make_authority()
+    response = await ask("POST", "/v1/sign", app, content=encoded(body()))
+
+    assert response.json()["bundle"].encode() == app.authority.bundle.pem
+
+
+async def test_a_fault_of_ours_ends_one_request() -> None:
+    """An unforeseen error is 500 without its text; the service lives on."""
+
+    class Broken:
+        async def caller_of(self, token: str) -> Caller:
+            raise RuntimeError(f"secret detail of {len(token)} bytes")
+
+    app = IdentityService(AUTHORITY, Registry(), Broken(), clock=lambda: NOW)
+    with capture_logs() as lines:
+        response = await ask("POST", "/v1/sign", app, content=encoded(body()))
+
+    assert reason(response) == (500, "internal")
+    assert "secret detail" not in response.text
+    assert [line["event"] for line in lines] == ["request failed"]
+
+
+async def test_does_not_wait_for_a_slow_body(autojump_clock: MockClock) -> None:
+    """Ten seconds for a request; then 408."""
+
+    async def dripping() -> AsyncIterator[bytes]:
+        while True:
+            await trio.sleep(3)
+            yield b" "
+
+    response = await ask("POST", "/v1/sign", content=dripping())
+    assert reason(response) == (408, "too_slow")
+
+
+async def test_takes_part_in_start_and_end() -> None:
+    """The server's lifespan messages are answered (ASGI lifespan 2.0)."""
+    incoming = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    sent: list[str] = []
+
+    async def receive() -> Message:
+        await trio.lowlevel.checkpoint()
+        return next(incoming)
+
+    async def send(message: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message["type"])
+
+    await service()({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -1,0 +1,277 @@
+"""The renewer keeps every wanted identity supplied, whatever its source does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from agent.identity.authority import Authority
+from agent.identity.bundle import Bundle
+from agent.identity.credential import Credential
+from agent.identity.csr import check_csr
+from agent.identity.key import PrivateKey
+from agent.identity.renewer import Renewer, Settings
+from agent.identity.rotation import CertificateState
+from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
+from agent.identity.spiffe import SpiffeId
+from tests.unit.identity.parts import (
+    API,
+    BATCH,
+    TD,
+    VirtualClock,
+    credential_for,
+    make_authority,
+    uri,
+)
+
+AUTHORITY = make_authority()
+HOUR = 3600.0
+
+
+@dataclass
+class FakeSource:
+    """Signs everything, unless told otherwise; counts what runs at once."""
+
+    clock: VirtualClock
+    authority: Authority = AUTHORITY
+    delay: float = 1.0
+    error: Exception | None = None
+    rename: SpiffeId | None = None
+    alter: Callable[[Signed], Signed] = field(default=lambda signed: signed)
+    asked: list[SpiffeId] = field(default_factory=list)
+    running: Counter[SpiffeId] = field(default_factory=Counter)
+    most_running: int = 0
+
+    async def sign(self, csr_der: bytes) -> Signed:
+        request = check_csr(csr_der)
+        identity = request.spiffe_id
+        self.asked.append(identity)
+        self.running[identity] += 1
+        assert self.running[identity] == 1, "two requests for one identity"
+        self.most_running = max(self.most_running, self.running.total())
+        try:
+            await trio.sleep(self.delay)
+        finally:
+            self.running[identity] -= 1
+        if self.error:
+            raise self.error
+        now = self.clock()
+        chain = self.authority.issue(csr_der, identity, now=now, serial=1)
+        if self.rename:
+            names = [uri(str(self.rename))]
+            chain = self.authority._sign(request.public_key, names, now, 1)
+        return self.alter(Signed(chain, self.authority.bundle.pem))
+
+    async def bundle(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self.error:
+            raise self.error
+        return self.authority.bundle.pem
+
+
+async def key_at_once() -> PrivateKey:
+    """No thread: a virtual clock would run on while one works."""
+    await trio.lowlevel.checkpoint()
+    return PrivateKey.generate()
+
+
+class World:
+    """A renewer with a virtual clock, its source and all that it published."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.source = FakeSource(self.clock)
+        self.published: list[Credential] = []
+        self.bundles: list[Bundle] = []
+        self.order: list[str] = []
+        self.renewer = Renewer(
+            self.source,
+            TD,
+            self._publish,
+            self._publish_bundle,
+            settings=Settings(request_deadline=timedelta(seconds=30)),
+            clock=self.clock,
+            random=lambda: 0.5,
+            new_key=key_at_once,
+        )
+
+    def _publish(self, credential: Credential) -> None:
+        self.published.append(credential)
+        self.order.append("credential")
+
+    def _publish_bundle(self, bundle: Bundle) -> None:
+        self.bundles.append(bundle)
+        self.order.append("bundle")
+
+    def states(self) -> list[CertificateState]:
+        return [status.state for status in self.renewer.report()]
+
+    def last_error(self) -> str:
+        (status,) = self.renewer.report()
+        return status.last_error or ""
+
+
+@pytest.fixture
+async def world(nursery: trio.Nursery) -> World:
+    made = World()
+    await nursery.start(made.renewer.run)
+    return made
+
+
+async def test_a_new_identity_is_supplied_at_once(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """Asked for when it is wanted; the anchors are published before it."""
+    world.renewer.set_wanted({API})
+    assert world.states() == [CertificateState.PENDING]
+    await trio.sleep(1.5)
+
+    assert [credential.svid.spiffe_id for credential in world.published] == [API]
+    assert world.states() == [CertificateState.VALID]
+    assert world.order == ["bundle", "credential"]
+
+
+async def test_renews_at_seventy_percent_with_a_new_key(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """24 hours and two minutes of lifetime: the second comes after 16.8 hours."""
+    world.renewer.set_wanted({API})
+    await trio.sleep(16.7 * HOUR)
+    assert len(world.published) == 1
+    await trio.sleep(0.1 * HOUR)
+
+    first, second = world.published
+    assert second.svid.not_after > first.svid.not_after
+    assert second.key != first.key
+    assert len(world.bundles) == 1
+
+
+async def test_a_valid_certificate_survives_an_outage(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """Failing renewals keep it; its end is reported; the end of the outage heals."""
+    world.renewer.set_wanted({API})
+    await trio.sleep(2)
+    world.source.error = IdentityUnavailable("identity service: down")
+
+    await trio.sleep(20 * HOUR)
+    assert world.states() == [CertificateState.DUE]
+    assert world.last_error() == "identity service: down"
+    await trio.sleep(5 * HOUR)
+    assert world.states() == [CertificateState.EXPIRED]
+    world.source.error = None
+    await trio.sleep(200)
+    assert world.states() == [CertificateState.VALID]
+    assert world.last_error() == ""
+
+
+async def test_failures_back_off(autojump_clock: MockClock, world: World) -> None:
+    """An hour of refusals costs tens of requests, not thousands."""
+    world.source.error = IdentityRefused("identity_not_on_node", "not here")
+    world.renewer.set_wanted({API})
+    await trio.sleep(HOUR)
+
+    assert 20 < len(world.source.asked) < 40
+    assert world.last_error() == "identity_not_on_node: not here"
+    assert world.published == []
+
+
+async def test_eight_at_once_and_one_each(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """Thirty pods at start; the fake fails on a second request for one identity."""
+    wanted = {SpiffeId.for_workload(TD, "shop", str(n)) for n in range(30)}
+    world.renewer.set_wanted(wanted)
+    await trio.sleep(0.5)
+    world.renewer.set_wanted(set())
+    world.renewer.set_wanted(wanted)
+    await trio.sleep(10)
+
+    assert world.source.most_running == 8
+    assert {credential.svid.spiffe_id for credential in world.published} == wanted
+    assert len(world.source.asked) == 30
+
+
+async def test_a_hanging_source_is_given_up(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """No answer in thirty seconds is a failure like others."""
+    world.source.delay = 10 * HOUR
+    world.renewer.set_wanted({API})
+    await trio.sleep(31)
+
+    assert world.last_error() == "no answer in 0:00:30"
+
+
+async def test_what_nobody_wants_is_not_published(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """The last pod left while the request ran."""
+    world.renewer.set_wanted({API})
+    await trio.sleep(0.5)
+    world.renewer.set_wanted({BATCH})
+    await trio.sleep(5)
+
+    assert [credential.svid.spiffe_id for credential in world.published] == [BATCH]
+
+
+ANOTHER = credential_for(AUTHORITY, API).chain_pem
+OTHER_ANCHORS = make_authority().bundle.pem
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda right: Signed(b"", right.bundle_pem), "chain is empty"),
+        (lambda right: Signed(b"noise", right.bundle_pem), "PEM line 1"),
+        (lambda right: Signed(ANOTHER, right.bundle_pem), "for another key"),
+        (lambda right: Signed(right.chain_pem, b""), "no trust anchor"),
+        (lambda right: Signed(right.chain_pem, OTHER_ANCHORS), "ends in no anchor"),
+    ],
+)
+async def test_a_bad_answer_is_not_used(
+    autojump_clock: MockClock,
+    world: World,
+    answer: Callable[[Signed], Signed],
+    message: str,
+) -> None:
+    """Wrong chain, wrong key, wrong anchors: an error, and nothing is published."""
+    world.source.alter = answer
+    world.renewer.set_wanted({API})
+    await trio.sleep(1.2)
+
+    assert message in world.last_error()
+    assert world.published == []
+    assert world.bundles == [AUTHORITY.bundle]
+
+
+async def test_another_identity_is_not_used(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """A service that puts somebody else's name on our key is caught."""
+    world.source.rename = BATCH
+    world.renewer.set_wanted({API})
+    await trio.sleep(1.2)
+
+    assert "sa/batch, expected spiffe://cluster.local/ns/shop/sa/api" in (
+        world.last_error()
+    )
+    assert world.published == []
+
+
+async def test_a_new_anchor_is_published_without_a_renewal(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """The bundle is asked for every five minutes; the same one is not repeated."""
+    await trio.sleep(HOUR)
+    assert len(world.bundles) == 1
+    world.source.authority = make_authority()
+    await trio.sleep(301)
+
+    assert world.bundles[1:] == [world.source.authority.bundle]

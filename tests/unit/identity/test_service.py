@@ -1,0 +1,100 @@
+"""Service and client over real TLS, on the loopback."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import trio
+
+from agent.addresses import SocketAddress
+from agent.identity.authority import Authority
+from agent.identity.client import IdentityClient
+from agent.identity.clock import utc_now
+from agent.identity.context import load_credential
+from agent.identity.credential import Credential
+from agent.identity.csr import make_csr
+from agent.identity.key import PrivateKey
+from agent.identity.service import JoinTokens, Settings, serve
+from agent.identity.source import IdentityUnavailable
+from agent.identity.token import NodeCaller, TokenKey, issue_token
+from tests.unit.identity.parts import API, TD, Registry, credential_for, make_authority
+
+KEY = TokenKey(b"k" * 32)
+LOOPBACK = SocketAddress(ip_address("127.0.0.1"), 0)
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    caller = NodeCaller("n1", "id")
+    token = issue_token(KEY, TD, caller, now=utc_now(), ttl=timedelta(hours=1))
+    path = tmp_path / "token"
+    path.write_text(token)
+    return path
+
+
+@pytest.fixture
+def authority() -> Authority:
+    return make_authority(utc_now())
+
+
+async def test_an_agent_gets_its_certificate(
+    authority: Authority, token_file: Path, nursery: trio.Nursery
+) -> None:
+    """By address, with the service's name checked; the key fits the chain."""
+
+    async def run(task_status: trio.TaskStatus[SocketAddress]) -> None:
+        await serve(
+            Settings(bind=LOOPBACK),
+            authority,
+            Registry(("n1", API)),
+            JoinTokens(KEY, TD),
+            task_status=task_status,
+        )
+
+    address = await nursery.start(run)
+    assert address.port != 0
+    key = PrivateKey.generate()
+    url = f"https://{address}"
+    async with IdentityClient(url, authority.bundle.pem, token_file) as client:
+        signed = await client.sign(make_csr(API, key))
+        assert await client.bundle() == signed.bundle_pem
+    assert Credential.assemble(signed.chain_pem, key).svid.spiffe_id == API
+
+    strangers = make_authority(utc_now()).bundle.pem
+    async with IdentityClient(url, strangers, token_file) as client:
+        with pytest.raises(IdentityUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.bundle()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_workload_cannot_be_the_service(
+    authority: Authority, token_file: Path, nursery: trio.Nursery
+) -> None:
+    """A pod on the service's address, with its own good certificate, gets no token."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    load_credential(context, credential_for(authority, API, utc_now()))
+    received: list[bytes] = []
+
+    async def pose(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        try:
+            received.append(bytes(await stream.receive_some()))
+        except trio.BrokenResourceError:
+            received.append(b"")
+
+    listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1")
+    inner = listeners[0].transport_listener
+    assert isinstance(inner, trio.SocketListener)
+    port = inner.socket.getsockname()[1]
+    nursery.start_soon(trio.serve_listeners, pose, listeners)
+    client = IdentityClient(
+        f"https://127.0.0.1:{port}", authority.bundle.pem, token_file
+    )
+    async with client:
+        with pytest.raises(IdentityUnavailable, match=r"(?i)hostname mismatch"):
+            await client.sign(make_csr(API, PrivateKey.generate()))
+    nursery.cancel_scope.cancel()
+    assert not any(received)

@@ -1,0 +1,141 @@
+"""Two tunnel ends on loopback, real TLS between them, and applications at both."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import trio
+
+from agent.identity.spiffe import SpiffeId
+from agent.proxy.bounds import ProxyLimits
+from agent.proxy.buffers import BufferPool
+from agent.proxy.hbone import Connection, ConnectRequest, Role
+from agent.proxy.session import Meter, Traffic
+from agent.proxy.sockets import closing
+from agent.proxy.tls import build_contexts, verified_peer
+from agent.proxy.transport import Transport
+from agent.proxy.tunnel import Tunnel
+from agent.proxy.tunnel_stream import TunnelStream
+from tests.unit.identity.parts import API, BATCH, TD, credential_for, make_authority
+
+LIMITS = ProxyLimits()
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected TCP sockets, non-blocking."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.setblocking(False)
+    far.setblocking(False)
+    return near, far
+
+
+def app_pair() -> tuple[trio.SocketStream, socket.socket]:
+    """An application's end, and the proxy's end of its connection."""
+    app, ours = tcp_pair()
+    return trio.SocketStream(trio.socket.from_stdlib_socket(app)), ours
+
+
+@dataclass(slots=True, eq=False)
+class Joined:
+    """A client tunnel and a server tunnel; each stream gets a server application."""
+
+    client: Tunnel
+    server: Tunnel
+    nursery: trio.Nursery
+    buffers: BufferPool = field(default_factory=BufferPool)
+    outcomes: list[str] = field(default_factory=list)
+    traffic: list[Traffic] = field(default_factory=list)
+    apps: list[trio.SocketStream] = field(default_factory=list)
+    next_server: socket.socket | None = None
+
+    async def connect(self) -> tuple[trio.SocketStream, trio.SocketStream]:
+        """A connection through the tunnel: the client's and the server's end."""
+        client_app, client_sock = app_pair()
+        server_app, server_sock = app_pair()
+        self.apps += [client_app, server_app]
+        self.next_server = server_sock
+        stream = self.client.open_stream(ConnectRequest("10.0.0.2:80"))
+        assert await stream.answer() == 200
+        self.nursery.start_soon(self._relay, stream, client_sock, True)
+        return client_app, server_app
+
+    def serve(
+        self, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
+    ) -> None:
+        sock = self.next_server
+        assert sock is not None
+        assert asked.authority == "10.0.0.2:80"
+        stream.accept()
+        self.nursery.start_soon(self._relay, stream, sock, False)
+
+    async def _relay(
+        self, stream: TunnelStream, sock: socket.socket, is_client: bool
+    ) -> None:
+        traffic = Traffic()
+        self.traffic.append(traffic)
+        name = "client" if is_client else "server"
+        try:
+            with closing(sock), stream.aborting():
+                await stream.relay(sock, self.buffers, Meter(traffic, is_client))
+        except Exception as error:  # noqa: BLE001  (the test looks at it)
+            self.outcomes.append(f"{name}: {error}")
+        else:
+            self.outcomes.append(f"{name}: closed")
+
+
+async def handshake(
+    client_identity: SpiffeId = BATCH,
+    server_identity: SpiffeId = API,
+) -> tuple[Transport, Transport]:
+    """Both ends of a TLS connection between two identities of one authority."""
+    authority = make_authority(datetime.now(UTC))
+    now = datetime.now(UTC)
+    near, far = tcp_pair()
+    contexts = [
+        build_contexts(credential_for(authority, who, now), authority.bundle)
+        for who in (client_identity, server_identity)
+    ]
+    done: dict[str, Transport] = {}
+
+    async def shake(name: str, sock: socket.socket) -> None:
+        server = name == "server"
+        context = contexts[1].server if server else contexts[0].client
+        done[name] = await Transport.handshake(
+            sock, context, server=server, timeout_seconds=5
+        )
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shake, "client", near)
+        nursery.start_soon(shake, "server", far)
+    return done["client"], done["server"]
+
+
+@asynccontextmanager
+async def joined() -> AsyncIterator[Joined]:
+    """Two running tunnels; what is still open at the end is closed."""
+    near, far = await handshake()
+    async with trio.open_nursery() as nursery:
+        client = Tunnel(
+            near, Connection(Role.CLIENT), verified_peer(near.tls, TD, API), LIMITS
+        )
+        server = Tunnel(
+            far,
+            Connection(Role.SERVER),
+            verified_peer(far.tls, TD, None),
+            LIMITS,
+            on_request=lambda *asked: ends.serve(*asked),
+        )
+        ends = Joined(client, server, nursery)
+        await nursery.start(client.run)
+        await nursery.start(server.run)
+        yield ends
+        client.shut("the test is over")
+        server.shut("the test is over")
+        for app in ends.apps:
+            app.socket.close()

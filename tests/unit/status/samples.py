@@ -1,0 +1,103 @@
+"""Messages and documents that the tests of this folder share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.workload.connection import (
+    ConnectionClosed,
+    ConnectionOpened,
+    ConnectionRefused,
+    Endpoint,
+    Peer,
+)
+
+NOW = 1_767_323_045.678  # 2026-01-02T03:04:05.678Z
+WEB = Endpoint("10.1.0.2:40000", "shop/web", "spiffe://cluster.local/ns/shop/sa/web")
+API = Endpoint("10.2.0.2:80", "shop/api", "spiffe://cluster.local/ns/shop/sa/api")
+
+
+def opened(id: str = "0-1", worker: int = 0) -> ConnectionOpened:
+    return ConnectionOpened(
+        id=id,
+        worker=worker,
+        direction="outbound",
+        path="tunnel",
+        source=WEB,
+        destination=API,
+        opened=NOW - 60,
+        peer=Peer("spiffe://cluster.local/ns/shop/sa/api", "0a1b", NOW + 3600),
+        rule="AuthorizationPolicy shop/web-may",
+    )
+
+
+def closed(id: str = "0-1") -> ConnectionClosed:
+    return ConnectionClosed(
+        id=id, outcome="closed", closed=NOW, sent_bytes=10, received_bytes=2048
+    )
+
+
+def refused(id: str = "0-2") -> ConnectionRefused:
+    return ConnectionRefused(
+        id=id,
+        worker=0,
+        direction="inbound",
+        path="plaintext",
+        source=Endpoint("192.0.2.1:5"),
+        destination=API,
+        closed=NOW - 5,
+        reason="no identity",
+        rule="Server shop/api",
+    )
+
+
+def status() -> dict[str, Any]:
+    return {
+        "version": "0.1.0",
+        "node": "n1",
+        "pid": 7,
+        "started": "2026-01-02T02:04:05.678Z",
+        "uptime_seconds": 3600.0,
+        "trust_domain": "cluster.local",
+        "ready": False,
+        "not_ready_because": ["worker 1 has not started"],
+        "workers": [
+            {
+                "index": 0,
+                "pid": 8,
+                "started": "2026-01-02T02:04:05.678Z",
+                "restarts": 0,
+                "connections": 3,
+            },
+            {
+                "index": 1,
+                "pid": None,
+                "started": None,
+                "restarts": 2,
+                "connections": 0,
+            },
+        ],
+        "redirect": {"pins": "/sys/fs/bpf/podlock", "cgroup": None, "loaded": True},
+        "identity": {"mode": "embedded", "bundle": ["ab12"]},
+        "counts": {"workloads": 4},
+        "problems": [
+            {"object": "Pod shop/x", "field": "metadata.name", "message": "expected"}
+        ],
+    }
+
+
+def workloads() -> dict[str, Any]:
+    def one(name: str, state: str, reason: str | None = None) -> dict[str, Any]:
+        return {
+            "uid": f"uid-{name}",
+            "namespace": "shop",
+            "name": name,
+            "node": "n1",
+            "identity": f"spiffe://cluster.local/ns/shop/sa/{name}",
+            "addresses": ["10.1.0.2", "fd00::2"],
+            "state": state,
+            "reason": reason,
+        }
+
+    missing = "/run/netns/api: no such file"
+    return {"workloads": [one("web", "captured"), one("api", "refused", missing)]}

@@ -1,0 +1,148 @@
+"""What people read is short, true, and cannot play tricks on their terminal."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from agent.status.documents import Name
+from agent.status.events import EventRing
+from agent.status.ledger import ConnectionLedger
+from agent.status.render import plain, render, size, span, when
+
+from .samples import NOW, opened, refused, status, workloads
+
+
+def shown(name: Name, document: Any) -> str:
+    """The text of a document, as a wide terminal without colours has it."""
+    console = Console(file=io.StringIO(), width=300)
+    console.print(render(name, document, NOW))
+    return cast("io.StringIO", console.file).getvalue()
+
+
+class TestHostileText:
+    @given(st.text())
+    def test_any_text_is_printable(self, text: str) -> None:
+        """No control sequence of a peer's reaches the terminal."""
+        assert plain(text).isprintable()
+
+    def test_markup_is_text(self) -> None:
+        """A name in brackets is a name, not a colour."""
+        ring = EventRing()
+        ring.add("tls-failed", "[red]pod[/red]", "\x1b[2Jgone", NOW)
+
+        assert "[red]pod[/red]" in shown("events", ring.document())
+        assert "\\x1b[2Jgone" in shown("events", ring.document())
+
+
+class TestNumbers:
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(0, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m"), (7200, "2h"), (2e5, "2d")],
+    )
+    def test_span(self, seconds: float, text: str) -> None:
+        """The largest whole unit."""
+        assert span(seconds) == text
+
+    @pytest.mark.parametrize(
+        ("count", "text"),
+        [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**28, "256.0 MiB")],
+    )
+    def test_size(self, count: int, text: str) -> None:
+        """Powers of 1024, by their names."""
+        assert size(count) == text
+
+    def test_when(self) -> None:
+        """Past, future and never."""
+        assert when("2026-01-02T03:03:05.678Z", NOW) == "1m ago"
+        assert when("2026-01-02T05:04:06.678Z", NOW) == "in 2h"
+        assert when(None, NOW) == "-"
+
+
+class TestDocuments:
+    def test_a_refused_connection_shows_reason_and_rule(self) -> None:
+        """Who reads the line knows what to look at."""
+        ledger = ConnectionLedger()
+        ledger.apply(opened())
+        ledger.apply(refused())
+        text = shown("connections", ledger.document())
+
+        line = next(line for line in text.splitlines() if "refused" in line)
+        assert "no identity [Server shop/api]" in line
+        assert "192.0.2.1:5" in line
+        assert "shop/api (10.2.0.2:80)" in line
+        assert "5s ago" in line
+        assert "1 open, 0 closed, 1 refused" in text
+
+    def test_status_says_why_not_ready(self) -> None:
+        """The reason stands beside the state, and problems are listed."""
+        text = shown("status", status())
+
+        assert "not ready" in text
+        assert "worker 1 has not started" in text
+        assert "Pod shop/x" in text
+        assert "1h, pid 7" in text
+
+    def test_workloads(self) -> None:
+        """A pod that is not captured says why."""
+        text = shown("workloads", workloads())
+
+        assert "/run/netns/api: no such file" in text
+        assert "10.1.0.2, fd00::2" in text
+
+    def test_certificates(self) -> None:
+        """Expiry in words, a failed renewal with its age."""
+        certificate = {
+            "identity": "spiffe://cluster.local/ns/shop/sa/web",
+            "serial": "0a1b",
+            "not_before": "2026-01-02T02:04:05.678Z",
+            "not_after": "2026-01-02T05:04:06.678Z",
+            "renew_at": None,
+            "fingerprint": "ff",
+            "state": "valid",
+            "error": "connection refused",
+            "since": "2026-01-02T03:03:05.678Z",
+        }
+        text = shown("certificates", {"certificates": [certificate], "bundle": []})
+
+        assert "in 2h" in text
+        assert "connection refused (since 1m ago)" in text
+        assert "no anchors" in text
+
+    def test_policies(self) -> None:
+        """Each port tells who may, and what holds elsewhere."""
+        rule = {"name": "a/web", "identities": ["spiffe://td/w"], "networks": []}
+        port = {
+            "port": 80,
+            "server": "shop/api",
+            "access_policy": "deny",
+            "authorizations": [rule],
+        }
+        policy = {
+            "workload": "shop/api",
+            "default": "deny",
+            "default_from": "Pod shop/api",
+            "ports": [port],
+        }
+        text = shown("policies", {"policies": [policy]})
+
+        assert "a/web: spiffe://td/w" in text
+        assert "deny (from Pod shop/api)" in text
+
+    @pytest.mark.parametrize(
+        ("name", "document"),
+        [
+            ("workloads", {"workloads": []}),
+            ("policies", {"policies": []}),
+            ("connections", {"open": [], "recent": [], "counts": {}}),
+            ("events", {"events": [], "dropped": 3}),
+        ],
+    )
+    def test_nothing_is_said_to_be_nothing(self, name: Name, document: Any) -> None:
+        """An empty list is a sentence, not an empty screen."""
+        assert f"no {name}" in shown(name, document)

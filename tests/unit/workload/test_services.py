@@ -1,0 +1,174 @@
+"""A service's address leads to its own ready backends, and to nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.addresses import SocketAddress, parse_ip
+from agent.identity.spiffe import TrustDomain
+from agent.workload.directory import Endpoint, Peer
+from agent.workload.model import (
+    EndpointSlice,
+    NamedPort,
+    Service,
+    SliceEndpoint,
+    Workload,
+)
+from agent.workload.services import ServiceIndex
+from tests.unit.workload.samples import pod, service
+
+APP = {"app": "api"}
+AT = SocketAddress.parse("10.96.0.1:80")
+
+
+def index(*pods: Workload, slices: tuple[EndpointSlice, ...] = ()) -> ServiceIndex:
+    peers = {
+        ip: Peer(
+            item.uid,
+            item.key,
+            item.identity(TrustDomain("td")),
+            item.addresses,
+            True,
+            item.node,
+        )
+        for item in pods
+        if not item.host_network
+        for ip in item.addresses
+    }
+    return ServiceIndex(pods, slices, peers)
+
+
+def backends(found: ServiceIndex, wanted: Service) -> list[tuple[str, str | None]]:
+    """Delivery address and uid behind port 80 of the service's first address."""
+    at = SocketAddress(wanted.addresses[0], 80)
+    endpoints: tuple[Endpoint, ...] = found.virtual_services([wanted])[at].endpoints
+    return [(str(item.address), item.peer) for item in endpoints]
+
+
+def endpoint_slice(*endpoints: SliceEndpoint, port: str = "http") -> EndpointSlice:
+    return EndpointSlice("shop", "api-x", "api", (NamedPort(port, 8080),), endpoints)
+
+
+def at(ip: str, *, ready: bool = True, uid: str | None = None) -> SliceEndpoint:
+    return SliceEndpoint((parse_ip(ip),), ready, uid)
+
+
+class TestSelector:
+    def test_selects_pods_of_its_namespace_by_all_labels(self) -> None:
+        """Another namespace, another label and no label are others' pods."""
+        found = index(
+            pod("shop/a", "10.1.0.1", labels={"app": "api", "v": "1"}),
+            pod("shop/b", "10.1.0.2", labels={"app": "web"}),
+            pod("shop/c", "10.1.0.3", labels={}),
+            pod("jobs/d", "10.1.0.4", labels=APP),
+        )
+
+        wanted = service("shop/api", "10.96.0.1", selector=APP)
+        assert backends(found, wanted) == [("10.1.0.1:8080", "uid-shop-a")]
+
+    def test_without_a_selector_there_is_nobody(self) -> None:
+        """An empty selector of a service selects nothing, unlike a policy's."""
+        found = index(pod("shop/a", "10.1.0.1", labels=APP))
+
+        assert backends(found, service("shop/api", "10.96.0.1")) == []
+
+    def test_a_named_target_is_what_each_pod_means_by_it(self) -> None:
+        """Two versions may listen on two ports; one without the name is reported."""
+        found = index(
+            pod("shop/a", "10.1.0.1", labels=APP, ports={"http": 8080}),
+            pod("shop/b", "10.1.0.2", labels=APP, ports={"http": 9090}),
+            pod("shop/c", "10.1.0.3", labels=APP, ports={"admin": 1}),
+        )
+
+        wanted = service("shop/api", "10.96.0.1", target="http", selector=APP)
+        assert backends(found, wanted) == [
+            ("10.1.0.1:8080", "uid-shop-a"),
+            ("10.1.0.2:9090", "uid-shop-b"),
+        ]
+        assert [item.object for item in found.problems] == ["Service shop/api"]
+        assert "Pod shop/c" in found.problems[0].message
+
+    def test_a_service_never_changes_the_family(self) -> None:
+        """IPv4 leads to IPv4, IPv6 to IPv6."""
+        found = index(pod("shop/a", "10.1.0.1", "fd00::1", labels=APP))
+
+        for address, backend in (
+            ("10.96.0.1", "10.1.0.1:8080"),
+            ("fd00:96::1", "[fd00::1]:8080"),
+        ):
+            wanted = service("shop/api", address, selector=APP)
+            assert backends(found, wanted) == [(backend, "uid-shop-a")]
+
+    @pytest.mark.parametrize("publish", [False, True])
+    def test_a_pod_that_is_not_ready(self, publish: bool) -> None:
+        """Gets nothing, unless the service publishes such pods."""
+        found = index(pod("shop/a", "10.1.0.1", labels=APP, ready=False))
+
+        wanted = service(
+            "shop/api", "10.96.0.1", selector=APP, publish_not_ready=publish
+        )
+        assert bool(backends(found, wanted)) is publish
+
+    def test_a_host_network_pod_is_a_backend_without_identity(self) -> None:
+        """Its node's address is no workload's."""
+        found = index(pod("shop/a", "192.0.2.1", labels=APP, host_network=True))
+
+        wanted = service("shop/api", "10.96.0.1", selector=APP)
+        assert backends(found, wanted) == [("192.0.2.1:8080", None)]
+
+
+class TestSlices:
+    WANTED = service("shop/api", "10.96.0.1", selector=APP)
+
+    def test_slices_are_asked_before_the_selector(self) -> None:
+        """Even when they say that nobody is there."""
+        labelled = pod("shop/a", "10.1.0.1", labels=APP)
+
+        assert backends(index(labelled, slices=(endpoint_slice(),)), self.WANTED) == []
+
+    def test_ready_backends_of_the_port_s_name(self) -> None:
+        """Not ready and other ports are left out."""
+        peer = pod("shop/a", "10.1.0.1")
+        parts = (
+            endpoint_slice(at("10.1.0.1"), at("10.1.0.2", ready=False)),
+            endpoint_slice(at("10.1.0.1"), port="admin"),
+            endpoint_slice(at("198.51.100.7")),
+        )
+
+        assert backends(index(peer, slices=parts), self.WANTED) == [
+            ("10.1.0.1:8080", "uid-shop-a"),
+            ("198.51.100.7:8080", None),
+        ]
+
+    def test_an_address_that_is_another_pod_s_by_now_is_left_out(self) -> None:
+        """A slice that is behind must not lead to a stranger."""
+        peer = pod("jobs/new", "10.1.0.1", uid="new")
+        by_uid = endpoint_slice(at("10.1.0.1", uid="old"))
+        by_name = endpoint_slice(
+            SliceEndpoint((parse_ip("10.1.0.1"),), pod_name="gone")
+        )
+
+        assert backends(index(peer, slices=(by_uid,)), self.WANTED) == []
+        assert backends(index(peer, slices=(by_name,)), self.WANTED) == []
+
+    def test_the_named_pod_is_found(self) -> None:
+        """By uid, or by name where the slice has no uid."""
+        peer = pod("shop/a", "10.1.0.1", uid="u")
+        by_uid = endpoint_slice(at("10.1.0.1", uid="u"))
+        by_name = endpoint_slice(SliceEndpoint((parse_ip("10.1.0.1"),), pod_name="a"))
+
+        for part in (by_uid, by_name):
+            assert backends(index(peer, slices=(part,)), self.WANTED) == [
+                ("10.1.0.1:8080", "u")
+            ]
+
+
+class TestTwoServices:
+    def test_one_address_and_port_is_the_first_s(self) -> None:
+        """The other is reported, whichever comes first."""
+        services = [service("shop/a", "10.96.0.1"), service("shop/b", "10.96.0.1")]
+
+        for order in (services, services[::-1]):
+            found = index()
+            assert found.virtual_services(order)[AT].name == "shop/a"
+            assert [item.object for item in found.problems] == ["Service shop/b"]
