@@ -9,7 +9,6 @@
  *   agent -> server      note_flow      keep in the new socket who the client is
  *   getpeername, accept  peer_name4|6   the peer that was meant
  *   getsockname          own_name4|6    the pod's address, not loopback
- *   socket(MPTCP)        refuse_mptcp   passes the connect hooks by: refused
  *
  * The two families differ in how a context holds an address and in nothing
  * else: hooks copy it into the common form, the logic below knows one form.
@@ -25,10 +24,6 @@
 #define FAMILY_INET 2
 #define FAMILY_INET6 10
 #define LOOPBACK_IFINDEX 1
-
-#ifndef IPPROTO_MPTCP
-#define IPPROTO_MPTCP 262
-#endif
 
 /*
  * A context field, read here and now. Left to itself LLVM merges the same read
@@ -128,6 +123,7 @@ inline_logic enum verdict judge(struct bpf_sock_addr *ctx,
 	struct bpf_sock *sk = ctx->sk;
 	__u64 netns, cookie;
 
+	/* An MPTCP socket comes here too, by its first subflow, which is TCP. */
 	if (ctx->protocol != IPPROTO_TCP)
 		return LEAVE;
 	/* A socket may connect again: what it meant before is void. */
@@ -347,23 +343,6 @@ int own_name6(struct bpf_sock_addr *ctx)
 	if (own_ip(ctx, &shown.ip, &own))
 		set_user_ip6(ctx, &own);
 	return 1;
-}
-
-/* --- socket creation ------------------------------------------------------ */
-
-/*
- * cgroup/sock_create, Linux 4.10. An MPTCP socket has no pre_connect, so its
- * connect passes redirect4|6 by, and its subflows are the kernel's own sockets.
- * Applications that try MPTCP fall back to TCP on EPERM. 0 refuses.
- */
-int refuse_mptcp(struct bpf_sock *ctx)
-{
-	__u64 netns;
-
-	if (ctx->protocol != IPPROTO_MPTCP)
-		return 1;
-	netns = bpf_get_netns_cookie(ctx);
-	return enrolled.lookup(&netns) ? 0 : 1;
 }
 
 /* --- sk_lookup: into an enrolled pod -------------------------------------- */

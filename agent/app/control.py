@@ -115,6 +115,17 @@ class Control:
             for uid, why in self.waiting.items()
         ]
 
+    async def stop(self) -> None:
+        """
+        Take no more connections, let those there are finish, end the workers.
+
+        Pods stay enrolled: until the next agent they are refused, not let through.
+        """
+        for capture in self.captures.values():
+            for listener in (capture.tunnel, capture.inbound, *capture.outbound):
+                listener.close()
+        await self.workers.drain()
+
     # Pods.
 
     def _forget_strangers(self) -> None:

@@ -85,7 +85,7 @@ async def _run(config: Config) -> None:
 
 async def _serve(config: Config, control: Control) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_signalled, nursery.cancel_scope)
+        nursery.start_soon(until_signalled, nursery.cancel_scope, control.stop)
         await nursery.start(
             server.serve, config.status.socket, ControlReporter(control)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -11,10 +12,26 @@ from agent.log import logger
 log = logger()
 
 
-async def until_signalled(scope: trio.CancelScope) -> None:
-    """Cancel `scope` at the first SIGTERM or SIGINT."""
+async def _nothing() -> None:
+    """Nothing to do before the end."""
+
+
+async def until_signalled(
+    scope: trio.CancelScope, before: Callable[[], Awaitable[None]] = _nothing
+) -> None:
+    """At the first SIGTERM or SIGINT run `before`, then cancel `scope`; a second one
+    does not wait for `before`."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            scope.cancel()
-            return
+        async with trio.open_nursery() as nursery:
+            async for number in signals:
+                log.info("stopping", signal=signal.Signals(number).name)
+                if nursery.child_tasks:
+                    scope.cancel()
+                nursery.start_soon(_finish, before, scope)
+
+
+async def _finish(
+    before: Callable[[], Awaitable[None]], scope: trio.CancelScope
+) -> None:
+    await before()
+    scope.cancel()

@@ -38,6 +38,7 @@ from agent.proxy.pod import LocalPod
 from agent.proxy.pool import Pool, PoolKey
 from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore
+from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.netns import socket_cookie, socket_in
 from agent.workload.connection import Message, encode
@@ -77,8 +78,9 @@ class Worker:
         self._register = Register(start.worker, self._news.send_nowait, time.time)
         dialer = Dialer(maps, KernelSockets(), limits.connect_timeout_seconds)
         self._pool = Pool(self._contexts, dialer, limits, start.trust_domain, nursery)
+        self._world = World()
         self._outbound = Outbound(
-            self._register, maps, dialer, self._pool, buffers, Directory()
+            self._register, maps, dialer, self._pool, buffers, self._world
         )
         self._inbound = InboundTunnels(
             self._register,
@@ -87,6 +89,7 @@ class Worker:
             buffers,
             limits,
             start.trust_domain,
+            self._world,
             nursery,
         )
         self._plaintext = InboundPlaintext(self._register, dialer, buffers)
@@ -114,6 +117,8 @@ class Worker:
                 self._update(message)
             case instructions.CountTraffic():
                 self._register.count_traffic()
+            case instructions.Drain(seconds):
+                self._nursery.start_soon(self._drain, seconds)
             case instructions.Start():
                 log.error("a second start message")
             case _:
@@ -162,7 +167,7 @@ class Worker:
             if uid in self._pods:
                 self._pods[uid].policy = policy
         self._register.judge_again(world.policies)
-        directory = self._outbound.directory = world.directory
+        directory = self._world.directory = world.directory
 
         def stale(key: PoolKey) -> bool:
             peer = directory.peer_at(key.address.ip)
@@ -178,6 +183,14 @@ class Worker:
         peer = directory.peer_at(live.outside.ip)
         if peer is not None and peer.meshed and peer.uid != live.pod.uid:
             live.revoke(Revoked(f"{peer.name} is in the mesh now"))
+
+    async def _drain(self, seconds: float) -> None:
+        for pod in self._pods.values():
+            pod.drain()
+        self._pool.drain()
+        with trio.move_on_after(seconds):
+            await self._register.wait_empty()
+        self._nursery.cancel_scope.cancel()
 
     async def _tell(self) -> None:
         async for message in self._told:

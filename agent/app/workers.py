@@ -20,7 +20,7 @@ from agent.errors import InputError
 from agent.log import logger
 from agent.proxy.bounds import ProxyLimits
 from agent.proxy.channel import Channel, ChannelClosed
-from agent.proxy.instructions import Instruction, Start, encode
+from agent.proxy.instructions import Drain, Instruction, Start, encode
 from agent.workload.connection import Message as Told
 from agent.workload.connection import decode
 
@@ -78,6 +78,8 @@ class Workers:
         self._hear = hear
         self._died = died
         self.slots = [WorkerProcess(index) for index in range(config.worker_count)]
+        self._draining = False
+        self._all_ended = trio.Event()
 
     async def run(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -87,12 +89,21 @@ class Workers:
             for slot in self.slots:
                 await nursery.start(self._keep, slot)
             task_status.started()
+        self._all_ended.set()
 
     def broadcast(self, message: Instruction, descriptors: Sequence[int] = ()) -> None:
         """Queue a message for every worker; one that starts later gets the state."""
         for slot in self.slots:
             if slot.outbox is not None:
                 slot.outbox.send_nowait(Parcel.of(message, descriptors))
+
+    async def drain(self) -> None:
+        """Let connections finish for `drain_seconds`; returns when all have ended."""
+        self._draining = True
+        seconds = self._config.limits.drain_seconds
+        self.broadcast(Drain(seconds))
+        with trio.move_on_after(seconds + STOP_SECONDS):
+            await self._all_ended.wait()
 
     @property
     def running(self) -> int:
@@ -110,6 +121,8 @@ class Workers:
             await self._live(slot, task_status)
             task_status = trio.TASK_STATUS_IGNORED
             self._died(slot)
+            if self._draining:
+                return
             if time.monotonic() - began > LAST_PAUSE_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             await trio.sleep(pause)

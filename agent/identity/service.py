@@ -79,7 +79,7 @@ async def serve(
         clock=clock,
         request_deadline=settings.request_deadline,
     )
-    keeper = _ServerCertificate(service, clock, random)
+    keeper = ServerCertificate(service, clock, random)
     first_renewal = keeper.renew()
     config = _TlsConfig(settings, keeper.context)
     async with trio.open_nursery() as nursery:
@@ -94,7 +94,7 @@ async def serve(
 
 
 @dataclass(slots=True)
-class _ServerCertificate:
+class ServerCertificate:
     """Keeps the server's own certificate current inside one SSL context."""
 
     service: IdentityService

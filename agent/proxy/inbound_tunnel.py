@@ -9,8 +9,8 @@ from functools import partial
 import trio
 
 from agent.addresses import SocketAddress
-from agent.errors import PodlockError
-from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.errors import PodlockError, Refused
+from agent.identity.spiffe import TrustDomain
 from agent.policy.decision import Denied, Request
 from agent.proxy.admission import NotAdmitted, client_address, delivery_address
 from agent.proxy.bounds import ProxyLimits
@@ -25,6 +25,11 @@ from agent.proxy.tls import ContextStore, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel, peer_certificate
 from agent.proxy.tunnel_stream import TunnelStream
+from agent.proxy.world import World
+
+
+class TooManyTunnels(Refused):
+    """A pod has as many tunnels and handshakes under way as it may."""
 
 
 @dataclass(slots=True, eq=False)
@@ -37,19 +42,25 @@ class InboundTunnels:
     buffers: BufferPool
     limits: ProxyLimits
     trust_domain: TrustDomain
+    world: World
     nursery: trio.Nursery
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
     ) -> None:
         """Serve one accepted tunnel; owns `sock`."""
+        pod.handshakes += 1
         try:
+            if pod.handshakes + len(pod.tunnels) > self.limits.connections_per_pod:
+                raise TooManyTunnels(f"{len(pod.tunnels)} tunnels are open")
             tunnel = await self._establish(pod, sock)
         except (PodlockError, OSError) as error:
             close_hard(sock)
             text = f"tunnel from {peer} refused: {error}"
             self.register.incident("tunnel-refused", pod.name, text)
             return
+        finally:
+            pod.handshakes -= 1
         pod.tunnels.add(tunnel)
         try:
             await tunnel.run()
@@ -96,11 +107,12 @@ class InboundTunnels:
         self, pod: LocalPod, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
     ) -> None:
         identity = tunnel.peer.spiffe_id
+        name = self.world.name_of(identity, tunnel.remote.ip)
         live = self.register.begin(
             pod,
             "inbound",
             "tunnel",
-            End(str(tunnel.remote), _account(identity), str(identity)),
+            End(str(tunnel.remote), name, str(identity)),
             End(asked.authority[:80], pod.name, str(pod.identity)),
         )
         live.session.peer = peer_certificate(tunnel)
@@ -149,10 +161,3 @@ def _status(error: NotAdmitted | Denied | CannotConnect) -> int:
             return 401
         case CannotConnect():
             return 503
-
-
-def _account(identity: SpiffeId) -> str | None:
-    """`namespace/service-account` of a peer: its certificate names no pod."""
-    if identity.namespace is None or identity.service_account is None:
-        return None
-    return f"{identity.namespace}/{identity.service_account}"

@@ -86,6 +86,13 @@ class CountTraffic:
     """Tell the byte counts of every open connection now."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take nothing new, let what there is finish for so long, then end."""
+
+    seconds: float
+
+
 Instruction = (
     Start
     | PodCaptured
@@ -94,6 +101,7 @@ Instruction = (
     | TrustUpdated
     | WorldUpdated
     | CountTraffic
+    | Drain
 )
 
 

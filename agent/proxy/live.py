@@ -83,6 +83,13 @@ class Register:
         self._prefix = f"{worker}-{int(clock() * 1000) & 0xFFFFFFFF:x}"
         self._live: set[LiveConnection] = set()
         self._of_pod: dict[str, int] = {}
+        self._ended = trio.Event()
+
+    async def wait_empty(self) -> None:
+        """Wait until the last connection has ended."""
+        while self._live:
+            self._ended = trio.Event()
+            await self._ended.wait()
 
     def count(self, pod: LocalPod) -> int:
         """How many connections of a pod are live."""
@@ -127,6 +134,7 @@ class Register:
             failure = error
         finally:
             self._live.discard(live)
+            self._ended.set()
             self._of_pod[live.pod.uid] -= 1
             self._report(live.session, failure)
 

@@ -23,7 +23,8 @@ from agent.proxy.session import End, State
 from agent.proxy.sockets import closing
 from agent.proxy.tunnel import Tunnel, TunnelLost, peer_certificate
 from agent.proxy.tunnel_stream import PeerReset, TunnelStream
-from agent.workload.directory import Directory, Endpoint
+from agent.proxy.world import World
+from agent.workload.directory import Endpoint
 
 
 class PeerRefused(Refused):
@@ -46,7 +47,7 @@ class Outbound:
     dialer: Dialer
     pool: Pool
     buffers: BufferPool
-    directory: Directory
+    world: World
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
@@ -67,7 +68,7 @@ class Outbound:
             with closing(sock):
                 if original is None:
                     raise NoRoute("a connection to the agent's own outbound port")
-                decided = route(original, pod.addresses, self.directory, _choose)
+                decided = route(original, pod.addresses, self.world.directory, _choose)
                 await self._follow(live, decided, sock, client)
 
         await self.register.run(live, work)

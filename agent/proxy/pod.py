@@ -33,6 +33,7 @@ class LocalPod:
     inbound: socket.socket
     outbound: tuple[socket.socket, ...]
     tunnels: set[Tunnel] = field(default_factory=set)
+    handshakes: int = 0
 
     @classmethod
     def adopt(cls, told: PodCaptured, descriptors: list[int]) -> LocalPod:
@@ -54,11 +55,22 @@ class LocalPod:
             outbound=tuple(outbound),
         )
 
+    def stop_listening(self) -> None:
+        """Take no more connections; those there are go on."""
+        for listener in (self.tunnel, self.inbound, *self.outbound):
+            if listener.fileno() >= 0:
+                trio.lowlevel.notify_closing(listener)
+                listener.close()
+
+    def drain(self) -> None:
+        """Take no more connections, and no more streams on its inbound tunnels."""
+        self.stop_listening()
+        for tunnel in self.tunnels:
+            tunnel.drain()
+
     def close(self) -> None:
         """Stop listening, close its tunnels and let go of the namespace."""
-        for listener in (self.tunnel, self.inbound, *self.outbound):
-            trio.lowlevel.notify_closing(listener)
-            listener.close()
+        self.stop_listening()
         for tunnel in list(self.tunnels):
             tunnel.shut("the pod is gone")
         os.close(self.netns_fd)

@@ -90,6 +90,12 @@ class Pool:
             for tunnel in list(self._tunnels[key]):
                 tunnel.shut(reason)
 
+    def drain(self) -> None:
+        """No new streams on any tunnel; each closes with its last one."""
+        for tunnels in self._tunnels.values():
+            for tunnel in tunnels:
+                tunnel.drain()
+
     async def close_idle(self) -> None:
         """Forever: close tunnels that carried nothing for a while."""
         while True:

@@ -153,6 +153,8 @@ class Tunnel:
         """The stream is finished on both sides, or failed."""
         self._streams.pop(stream.id, None)
         self.idle_since = trio.current_time()
+        if self.codec.draining:
+            self.wake()
 
     def spawn(self, task: Callable[[], Awaitable[object]]) -> None:
         """Run an async function for as long as the tunnel lives."""
@@ -279,6 +281,9 @@ class Tunnel:
                 await self._send(memoryview(b""))
             except TunnelLost:
                 return  # the reader hears of it too, and knows the reason
+            if self.codec.draining and not self._streams:
+                self._end("drained")
+                return
 
     async def _keep_alive(self) -> None:
         interval = self._limits.ping_interval_seconds

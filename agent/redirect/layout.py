@@ -40,7 +40,6 @@ MAPS: Final = (
 class ProgramType(IntEnum):
     """enum bpf_prog_type of uapi/linux/bpf.h, as far as we need it."""
 
-    CGROUP_SOCK = 9
     SOCK_OPS = 13
     CGROUP_SOCK_ADDR = 18
     SK_LOOKUP = 30
@@ -49,7 +48,6 @@ class ProgramType(IntEnum):
 class AttachType(IntEnum):
     """enum bpf_attach_type of uapi/linux/bpf.h, as far as we need it."""
 
-    CGROUP_INET_SOCK_CREATE = 2
     CGROUP_SOCK_OPS = 3
     CGROUP_INET4_CONNECT = 10
     CGROUP_INET6_CONNECT = 11
@@ -85,7 +83,6 @@ CGROUP_HOOKS: Final = (
         "own_name6", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_GETSOCKNAME
     ),
     Hook("note_flow", ProgramType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS),
-    Hook("refuse_mptcp", ProgramType.CGROUP_SOCK, AttachType.CGROUP_INET_SOCK_CREATE),
     Hook("redirect4", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT),
     Hook("redirect6", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),
 )

@@ -15,6 +15,7 @@ from tests.demo.stage import Stage
 from tests.lab import system
 from tests.lab.identity import podlock
 from tests.lab.node import Document
+from tests.lab.pod import program
 
 pytestmark = pytest.mark.slow
 
@@ -127,3 +128,24 @@ class TestQuestions:
         done = subprocess.run(argv, text=True, capture_output=True, check=False)
         assert done.returncode == 1
         assert "no.sock" in done.stderr
+
+
+class TestDraining:
+    def test_what_is_under_way_finishes(self, world: Stage) -> None:
+        """SIGTERM to an agent lets a transfer finish; new connections are refused."""
+        sink, agent = world.pods["sink"].address.v4, world.agents["n2"]
+        put = ("put", sink, stage.BULK_PORT, 64 << 20)
+        transfer = world.pods["web"].start(*program("bulk", *put))
+
+        def relaying() -> bool:
+            found = agent.ask("connections", workload="shop/sink")["open"]
+            return bool(found)
+
+        system.wait_until(relaying, "the transfer is under way", 5, 0.005)
+        agent.stop()
+        told = json.loads(transfer.communicate(timeout=20)[0])
+        assert (told["bytes"], told["sent"]) == (64 << 20, told["received"])
+        assert not serves(world)
+        agent.start()
+        stage.wait_captured(agent)
+        system.wait_until(lambda: serves(world), "traffic", 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from datetime import timedelta
 from ipaddress import ip_address
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from agent.addresses import SocketAddress
 from agent.identity.authority import Authority
@@ -17,13 +19,23 @@ from agent.identity.clock import utc_now
 from agent.identity.context import load_credential
 from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
+from agent.identity.endpoints import IdentityService
 from agent.identity.key import PrivateKey
-from agent.identity.service import JoinTokens, Settings, serve
+from agent.identity.service import JoinTokens, ServerCertificate, Settings, serve
 from agent.identity.source import IdentityUnavailable
 from agent.identity.token import NodeCaller, TokenKey, issue_token
-from tests.unit.identity.parts import API, TD, Registry, credential_for, make_authority
+from tests.unit.identity.parts import (
+    API,
+    NOW,
+    TD,
+    Registry,
+    VirtualClock,
+    credential_for,
+    make_authority,
+)
 
 KEY = TokenKey(b"k" * 32)
+AGES_AGO = NOW - timedelta(days=1000)
 LOOPBACK = SocketAddress(ip_address("127.0.0.1"), 0)
 
 
@@ -98,3 +110,39 @@ async def test_a_workload_cannot_be_the_service(
             await client.sign(make_csr(API, PrivateKey.generate()))
     nursery.cancel_scope.cancel()
     assert not any(received)
+
+
+async def test_renews_its_own_certificate(autojump_clock: MockClock) -> None:
+    """At 70 % of the lifetime, in the same context; an outage is retried."""
+    clock = VirtualClock()
+    callers = JoinTokens(KEY, TD, clock)
+    service = IdentityService(make_authority(), Registry(), callers, clock=clock)
+    keeper = ServerCertificate(service, clock, lambda: 0.5)
+    first_renewal = keeper.renew()
+    first = presented(keeper.context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run, first_renewal)
+        await trio.sleep(16.7 * 3600)
+        assert presented(keeper.context) == first
+        # An issuer that has expired by then: the old certificate stays.
+        good, service.authority = service.authority, make_authority(AGES_AGO)
+        await trio.sleep(3600)
+        assert presented(keeper.context) == first
+        service.authority = good
+        await trio.sleep(300)
+        assert presented(keeper.context) != first
+        nursery.cancel_scope.cancel()
+
+
+def presented(server: ssl.SSLContext) -> bytes | None:
+    """The certificate that the next client would see."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_mode = ssl.CERT_NONE
+    left = client.wrap_bio(to_client, to_server)
+    right = server.wrap_bio(to_server, to_client, server_side=True)
+    for end in (left, right, left):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return left.getpeercert(True)

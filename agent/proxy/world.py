@@ -1,0 +1,28 @@
+"""Who is where, as of the latest word from control; shared by all of a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.addresses import IPAddress
+from agent.identity.spiffe import SpiffeId
+from agent.workload.directory import Directory
+
+
+@dataclass(slots=True, eq=False)
+class World:
+    """The directory in force; control's next word replaces it whole."""
+
+    directory: Directory = field(default_factory=Directory)
+
+    def name_of(self, identity: SpiffeId, ip: IPAddress) -> str | None:
+        """
+        What to call a peer: its pod if the directory knows it under this identity at
+        this address, else its ServiceAccount (a certificate names no pod).
+        """
+        peer = self.directory.peer_at(ip)
+        if peer is not None and peer.identity == identity:
+            return peer.name
+        if identity.namespace is None or identity.service_account is None:
+            return None
+        return f"{identity.namespace}/{identity.service_account}"
