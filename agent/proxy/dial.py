@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 
 import trio
 
@@ -20,7 +21,7 @@ from agent.addresses import ClientAddress, DeliveryAddress, SocketAddress
 from agent.errors import PodlockError
 from agent.proxy.pod import LocalPod
 from agent.proxy.seams import KernelMaps, PodSockets
-from agent.proxy.sockets import close_hard, tune
+from agent.proxy.sockets import close_hard, closing, tune
 from agent.proxy.transport import explain
 
 
@@ -73,6 +74,21 @@ class Dialer:
             close_hard(sock)
             raise
         return sock
+
+    @contextlib.contextmanager
+    def carrying(self, pod: LocalPod, app: socket.socket) -> Iterator[None]:
+        """
+        Close a delivered connection after the block, hard if it failed.
+
+        Its announcement goes too: a server with TCP_DEFER_ACCEPT may not have made
+        a socket that took it.
+        """
+        source = SocketAddress.of(app.getsockname())
+        try:
+            with closing(app):
+                yield
+        finally:
+            self._maps.withdraw(pod.netns_cookie, source)
 
     def _open(self, pod: LocalPod, destination: SocketAddress) -> socket.socket:
         family = socket.AF_INET if destination.ip.version == 4 else socket.AF_INET6

@@ -123,13 +123,11 @@ def parse_request(fields: Fields) -> ConnectRequest:
         raise MalformedHeaders("host is not :authority")
     if b"content-length" in regular:
         raise MalformedHeaders("CONNECT has no content, so no content-length")
-    trace = regular.get(b"traceparent", [])
-    valid = len(trace) == 1 and _TRACEPARENT.fullmatch(trace[0])
     return ConnectRequest(
         authority=_text(authority),
         forwarded=_combined(regular, b"forwarded"),
         baggage=_combined(regular, b"baggage"),
-        traceparent=_text(trace[0]) if valid else None,
+        traceparent=_traceparent(regular),
     )
 
 
@@ -184,6 +182,12 @@ def _combined(regular: dict[bytes, list[bytes]], name: bytes) -> str | None:
     """A field that came in several lines is one list (RFC 9110 section 5.3)."""
     values = regular.get(name)
     return _text(b",".join(values)) if values else None
+
+
+def _traceparent(regular: dict[bytes, list[bytes]]) -> str | None:
+    values = regular.get(b"traceparent", [])
+    valid = len(values) == 1 and _TRACEPARENT.fullmatch(values[0])
+    return _text(values[0]) if valid else None
 
 
 def _encoded(name: str, value: str) -> bytes:

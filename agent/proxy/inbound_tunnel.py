@@ -20,7 +20,7 @@ from agent.proxy.hbone import Connection, ConnectRequest, ErrorCode, Role
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.pod import LocalPod
 from agent.proxy.session import End, State
-from agent.proxy.sockets import close_hard, closing
+from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel, peer_certificate
@@ -135,7 +135,7 @@ class InboundTunnels:
         except BaseException:
             stream.abort(ErrorCode.INTERNAL_ERROR)
             raise
-        with closing(app), stream.aborting():
+        with self.dialer.carrying(live.pod, app), stream.aborting():
             stream.accept()
             live.opened()
             await stream.relay(app, self.buffers, live.meter(app_is_client=False))

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agent.addresses import ClientAddress, IPAddress, SocketAddress
+from agent.addresses import ClientAddress, SocketAddress
 from agent.errors import Refused
 from agent.proxy.buffers import BufferPool
 from agent.proxy.dial import Dialer
@@ -55,7 +55,7 @@ class Outbound:
         """Serve one accepted connection; owns `sock`."""
         original = self.maps.take_original(pod.netns_cookie, ClientAddress(peer))
         family = peer.ip.version if original is None else original.ip.version
-        client = ClientAddress(SocketAddress(_own(pod.addresses, family), peer.port))
+        client = _own(pod, peer, family)
         live = self.register.begin(
             pod,
             "outbound",
@@ -68,6 +68,8 @@ class Outbound:
             with closing(sock):
                 if original is None:
                     raise NoRoute("a connection to the agent's own outbound port")
+                if not pod.addresses:
+                    raise NoRoute("the pod has no address of its own")
                 decided = route(original, pod.addresses, self.world.directory, _choose)
                 await self._follow(live, decided, sock, client)
 
@@ -155,9 +157,10 @@ def _identified(live: LiveConnection, tunnel: Tunnel) -> None:
     live.session.peer = peer_certificate(tunnel)
 
 
-def _own(addresses: Sequence[IPAddress], version: int) -> IPAddress:
-    """The pod's own address of a family, or whatever address it has."""
-    return next((ip for ip in addresses if ip.version == version), addresses[0])
+def _own(pod: LocalPod, peer: SocketAddress, version: int) -> ClientAddress:
+    """The client as others know it: the pod's address of a family, its own port."""
+    same_family = (ip for ip in pod.addresses if ip.version == version)
+    return ClientAddress(SocketAddress(next(same_family, peer.ip), peer.port))
 
 
 def _choose(endpoints: Sequence[Endpoint]) -> Endpoint:

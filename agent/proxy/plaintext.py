@@ -58,6 +58,6 @@ class InboundPlaintext:
             raise NotAdmitted(503, f"port {to.port} belongs to the agent")
         live.authorize(Request(None, client.ip, to.port))
         app = await self.dialer.deliver(live.pod, to, client)
-        with closing(app):
+        with self.dialer.carrying(live.pod, app):
             live.opened()
             await relay(sock, app, live.session.traffic, self.buffers)

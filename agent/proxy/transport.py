@@ -80,9 +80,12 @@ class Transport:
         """
         Wait for data and take what is there, several records at once if it fits.
 
+        `buffer` has room for a record at least (RECORD_BYTES).
+
         Returns: the number of bytes, 0 after a clean close_notify.
         Raises: TransportFailed, also for a connection cut without close_notify.
         """
+        assert len(buffer) >= RECORD_BYTES
         try:
             count = self._receive_now(buffer)
             while count is None:

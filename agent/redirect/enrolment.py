@@ -74,8 +74,6 @@ class Enrolment:
         Raises: InputError, KernelError, naming pod and cause.
         """
         wanted = tuple(dict.fromkeys(map(unmapped, addresses)))
-        if not wanted:
-            raise InputError(f"pod {uid}: cannot capture a pod without an address")
         with _naming(uid), contextlib.ExitStack() as undo:
             netns_fd = _open_netns(netns)
             undo.callback(os.close, netns_fd)

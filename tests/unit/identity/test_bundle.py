@@ -81,8 +81,9 @@ class TestEquality:
 
         one = Bundle.parse(TD, BOTH)
         other = Bundle.parse(TD, b"\n".join(shuffled).replace(b"\n", b"\r\n"))
-        assert one == other
-        assert one.pem == other.pem
+        turned = Bundle.parse(TD, NEW.certificate_pem + OLD.certificate_pem)
+        assert one == other == turned
+        assert one.pem == other.pem == turned.pem
         assert Bundle.parse(TD, one.pem) == one
         assert len(one.anchors) == 2
 

@@ -66,7 +66,7 @@ class Joined:
         return client_app, server_app
 
     def serve(
-        self, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
+        self, _tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
     ) -> None:
         sock = self.next_server
         assert sock is not None

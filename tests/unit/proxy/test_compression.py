@@ -101,6 +101,14 @@ class TestEncoder:
 
             assert decoder.decode(encoder.encode(fields), raw=True) == fields
 
+    def test_tells_the_smallest_and_the_last_size(self) -> None:
+        """RFC 7541 section 4.2, as bytes: 0, then 4096, before the first field."""
+        encoder = HeaderEncoder()
+        encoder.resize_table(0)
+        encoder.resize_table(100_000)
+
+        assert encoder.encode(response_fields(200)) == bytes.fromhex("20 3fe11f 88")
+
     def test_a_flood_of_table_sizes_leaves_no_trace(self) -> None:
         """RFC 7541 section 4.2: the smallest and the last one are enough."""
         encoder = HeaderEncoder()

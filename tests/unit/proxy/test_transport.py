@@ -1,0 +1,169 @@
+"""TLS as the tunnel needs it: who it refuses, and what it says when records break."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+import trio.testing
+
+from agent.identity.certificate import PeerIdentityMismatch
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.proxy.tls import Contexts, ContextStore, NoCredential, build_contexts
+from agent.proxy.tls import verified_peer as verified
+from agent.proxy.transport import HandshakeFailed, Transport, TransportFailed
+from tests.unit.identity.parts import (
+    API,
+    BATCH,
+    TD,
+    Authority,
+    credential_for,
+    make_authority,
+)
+from tests.unit.proxy.joined import handshake, tcp_pair
+
+
+def contexts(
+    authority: Authority, identity: SpiffeId, ago_hours: float = 0
+) -> Contexts:
+    issued = datetime.now(UTC) - timedelta(hours=ago_hours)
+    return build_contexts(credential_for(authority, identity, issued), authority.bundle)
+
+
+async def refused(client: ssl.SSLContext, server: ssl.SSLContext) -> set[str]:
+    """The reasons that both ends give for a handshake that must not succeed."""
+    reasons = set()
+    near, far = tcp_pair()
+
+    async def shake(sock: socket.socket, context: ssl.SSLContext, server: bool) -> None:
+        try:
+            one = await Transport.handshake(
+                sock, context, server=server, timeout_seconds=2
+            )
+            # TLS 1.3: a client is done before its certificate was judged.
+            with contextlib.closing(one):
+                await one.receive_into(memoryview(bytearray(20000)))
+        except (HandshakeFailed, TransportFailed) as error:
+            reasons.add(str(error))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shake, near, client, False)
+        nursery.start_soon(shake, far, server, True)
+    return reasons
+
+
+class TestHandshake:
+    async def test_a_foreign_authority(self) -> None:
+        """Neither side takes a certificate that does not chain to its bundle."""
+        ours, theirs = (make_authority(datetime.now(UTC)) for _ in range(2))
+        told = await refused(contexts(ours, BATCH).client, contexts(theirs, API).server)
+        assert any("does not verify" in reason for reason in told)
+
+    async def test_an_expired_certificate(self) -> None:
+        """A certificate that has ended is refused, and the reason says so."""
+        authority = make_authority(datetime.now(UTC) - timedelta(days=3))
+        old = contexts(authority, BATCH, ago_hours=60)
+        told = await refused(old.client, contexts(authority, API).server)
+        assert any("expired" in reason for reason in told)
+
+    async def test_no_certificate(self) -> None:
+        """A client that presents nothing is refused."""
+        bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
+        server = contexts(make_authority(datetime.now(UTC)), API).server
+        told = await refused(bare, server)
+        assert any("presented no certificate" in reason for reason in told)
+
+    async def test_tls_1_2(self) -> None:
+        """Nothing below TLS 1.3."""
+        authority = make_authority(datetime.now(UTC))
+        old = contexts(authority, BATCH).client
+        old.minimum_version = ssl.TLSVersion.TLSv1_2
+        old.maximum_version = ssl.TLSVersion.TLSv1_2
+        told = await refused(old, contexts(authority, API).server)
+        assert any("TLS 1.3" in reason for reason in told)
+
+    @pytest.mark.usefixtures("autojump_clock")
+    async def test_silence(self) -> None:
+        """A peer that says nothing is given up."""
+        near, far = tcp_pair()
+        client = contexts(make_authority(datetime.now(UTC)), BATCH).client
+        with pytest.raises(HandshakeFailed, match="no answer within 2 s"):
+            await Transport.handshake(near, client, server=False, timeout_seconds=2)
+        far.close()
+
+
+class TestVerifiedPeer:
+    async def test_another_identity(self) -> None:
+        """A valid certificate of somebody else is not who we asked for."""
+        near, far = await handshake()
+        with pytest.raises(PeerIdentityMismatch, match=r"expected .*/sa/batch"):
+            verified(near.tls, TD, BATCH)
+        near.close()
+        far.close()
+
+    async def test_another_trust_domain(self) -> None:
+        """Our authority's signature is not enough: the trust domain must be ours."""
+        near, far = await handshake()
+        with pytest.raises(PeerIdentityMismatch, match="trust domain"):
+            verified(near.tls, TrustDomain("other.org"), None)
+        near.close()
+        far.close()
+
+
+class TestRecords:
+    async def test_cut_without_close_notify(self) -> None:
+        """A connection that is cut is not mistaken for one that ended."""
+        near, far = await handshake()
+        os.close(near.tls.detach())
+        with pytest.raises(TransportFailed, match=r"close_notify|reset"):
+            await far.receive_into(memoryview(bytearray(20000)))
+        far.close()
+
+    async def test_closed_in_order(self) -> None:
+        """close_notify is an end, and reads as 0 bytes."""
+        near, far = await handshake()
+        near.close()
+        assert await far.receive_into(memoryview(bytearray(20000))) == 0
+        far.close()
+
+    async def test_what_is_sent_arrives(self) -> None:
+        """More than one record, in one read where the buffer allows it."""
+        near, far = await handshake()
+        await near.send_all(memoryview(bytes(40000)))
+        buffer = memoryview(bytearray(100000))
+        got = 0
+        while got < 40000:
+            got += await far.receive_into(buffer)
+        assert got == 40000
+        near.close()
+        far.close()
+
+
+class TestContextStore:
+    async def test_waits_for_a_certificate(self) -> None:
+        """A pod that is faster than its certificate waits for it."""
+        store = ContextStore()
+        authority = make_authority(datetime.now(UTC))
+        async with trio.open_nursery() as nursery:
+            found: list[Contexts] = []
+
+            async def wait() -> None:
+                found.append(await store.wait(API, 5))
+
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            store.trust(authority.bundle)
+            store.install(credential_for(authority, API, datetime.now(UTC)))
+        assert found[0].svid.spiffe_id == API
+
+    @pytest.mark.usefixtures("autojump_clock")
+    async def test_gives_up(self) -> None:
+        """The error names the identity."""
+        with pytest.raises(NoCredential, match=str(API)):
+            await ContextStore().wait(API, 5)
