@@ -7,12 +7,13 @@ The map of the house, by noun. Imports only go down this list (`./run lint` chec
     app        the composition root: builds the parts, starts and drains them
     config     one YAML file, flags and environment -> each part's Settings
     status     what we tell: documents and the local status socket
-    proxy      what we do with a connection: HBONE, TLS, relay, the worker process
+    proxy      what we do with a connection: TLS, tunnels, relay
     redirect   how traffic reaches us: eBPF programs, maps, listeners in pods' netns
     kube       where we learn of objects: manifests in a directory
     workload   what runs where: pods, services, the directory that locates a peer
     policy     who may talk to whom, with a reason for every no
     identity   who a workload is: SPIFFE, certificates, the authority, renewal
+    hbone      the tunnel's wire format: HTTP/2 CONNECT, bytes in, events out
     addresses, log, errors
 
 One connection's path, from the application's connect() to the other's accept():

@@ -29,7 +29,7 @@ from agent.proxy import instructions
 from agent.proxy.buffers import BufferPool
 from agent.proxy.channel import Channel, ChannelClosed
 from agent.proxy.dial import Dialer
-from agent.proxy.inbound_tunnel import InboundTunnels
+from agent.proxy.inbound import InboundTunnels
 from agent.proxy.listener import Serve, accept_loop
 from agent.proxy.live import LiveConnection, Register, Revoked
 from agent.proxy.outbound import Outbound

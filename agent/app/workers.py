@@ -18,9 +18,9 @@ import trio
 from agent.config import Config
 from agent.errors import InputError
 from agent.log import logger
-from agent.proxy.bounds import ProxyLimits
 from agent.proxy.channel import Channel, ChannelClosed
 from agent.proxy.instructions import Drain, Instruction, Start, encode
+from agent.proxy.limits import ProxyLimits
 from agent.workload.connection import Message as Told
 from agent.workload.connection import decode
 

@@ -1,1 +1,1 @@
-"""What we do with a connection: HBONE over mutual TLS, and the relay."""
+"""What we do with a connection: tunnels over mutual TLS, delivery, and the relay."""

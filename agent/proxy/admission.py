@@ -16,7 +16,7 @@ from agent.addresses import (
     SocketAddress,
 )
 from agent.errors import Refused
-from agent.proxy.forwarded import InvalidForwarded, parse_forwarded
+from agent.hbone.forwarded import InvalidForwarded, parse_forwarded
 from agent.proxy.routing import RESERVED_PORTS
 
 

@@ -1,237 +1,163 @@
-"""
-Frames from the peer: what they change and what they tell (RFC 9113 section 6).
-
-Each handler does what its frame says or raises: ProtocolError ends the connection,
-StreamError one stream.
-"""
+"""From a tunnel to a local pod: identify, admit, authorize, deliver, relay."""
 
 from __future__ import annotations
 
-from agent.proxy import frames, settings
-from agent.proxy.arrivals import DataArrivals
-from agent.proxy.compression import HeaderDecoder
-from agent.proxy.events import (
-    Event,
-    GoAwayReceived,
-    PongReceived,
-    SettingsReceived,
-    StreamReset,
-    WindowOpened,
-)
-from agent.proxy.flow import FlowControlViolated, SendWindow
-from agent.proxy.frames import ErrorCode, FrameType, ProtocolError, StreamError
-from agent.proxy.link import FAREWELL, Link
-from agent.proxy.messages import Messages
-from agent.proxy.reader import DataPiece, Frame, FrameReader
-from agent.proxy.settings import DEFAULT_HEADER_LIST_BYTES, Role
-from agent.proxy.stream import Ending, Phase
+import socket
+from dataclasses import dataclass
+from functools import partial
 
-_ABOUT_THE_CONNECTION = frozenset(
-    {FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY}
-)
+import trio
+
+from agent.addresses import SocketAddress
+from agent.errors import PodlockError, Refused
+from agent.hbone.connection import Connection, ConnectRequest, ErrorCode, Role
+from agent.identity.spiffe import TrustDomain
+from agent.policy.decision import Denied, Request
+from agent.proxy.admission import NotAdmitted, client_address, delivery_address
+from agent.proxy.buffers import BufferPool
+from agent.proxy.dial import CannotConnect, Dialer
+from agent.proxy.limits import ProxyLimits
+from agent.proxy.live import LiveConnection, Register
+from agent.proxy.pod import LocalPod
+from agent.proxy.session import End, State
+from agent.proxy.sockets import close_hard
+from agent.proxy.tls import ContextStore, verified_peer
+from agent.proxy.transport import Transport
+from agent.proxy.tunnel import Tunnel, peer_certificate
+from agent.proxy.tunnel_stream import TunnelStream
+from agent.proxy.world import World
 
 
-class Inbound:
-    """The receiving half of a connection."""
+class TooManyTunnels(Refused):
+    """A pod has as many tunnels and handshakes under way as it may."""
 
-    def __init__(self, link: Link) -> None:
-        list_bytes = link.local.max_header_list_size or DEFAULT_HEADER_LIST_BYTES
-        max_block_bytes = frames.MIN_MAX_FRAME_BYTES + list_bytes
-        self._link = link
-        self._decoder = HeaderDecoder(list_bytes)
-        self._messages = Messages(link, self._decoder, max_block_bytes)
-        self._arrivals = DataArrivals(link)
-        self._reader = FrameReader(link.local.max_frame_size, max_block_bytes)
-        self._preface_left = frames.PREFACE if link.role is Role.SERVER else b""
-        self._settings_received = False
-        self._settings_acked = False
-        self._last_goaway = frames.MAX_STREAM_ID
-        self._handlers = {
-            int(FrameType.HEADERS): self._messages.headers,
-            int(FrameType.CONTINUATION): self._messages.continuation,
-            int(FrameType.RST_STREAM): self._rst_stream,
-            int(FrameType.SETTINGS): self._settings,
-            int(FrameType.PUSH_PROMISE): self._push_promise,
-            int(FrameType.PING): self._ping,
-            int(FrameType.GOAWAY): self._goaway,
-            int(FrameType.WINDOW_UPDATE): self._window_update,
-        }
 
-    def receive(self, view: memoryview) -> list[Event]:
-        """Raises: ProtocolError."""
-        events: list[Event] = []
-        for piece in self._reader.read(self._without_preface(view)):
-            try:
-                if isinstance(piece, DataPiece):
-                    self._check_turn(FrameType.DATA)
-                    self._arrivals.receive(piece, events)
-                else:
-                    self._frame(piece, events)
-            except StreamError as error:
-                self._stream_failed(error, events)
-        return events
+@dataclass(slots=True, eq=False)
+class InboundTunnels:
+    """Serves the tunnel listeners of every pod of this worker."""
 
-    def _without_preface(self, view: memoryview) -> memoryview:
-        """Section 3.4: a client's first bytes; wrong ones are known at once."""
-        left = self._preface_left
-        if not left:
-            return view
-        begins = bytes(view[: len(left)])
-        if not left.startswith(begins):
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 preface")
-        self._preface_left = left[len(begins) :]
-        return view[len(begins) :]
+    register: Register
+    contexts: ContextStore
+    dialer: Dialer
+    buffers: BufferPool
+    limits: ProxyLimits
+    trust_domain: TrustDomain
+    world: World
+    nursery: trio.Nursery
 
-    def _check_turn(self, kind: int) -> None:
-        """Only SETTINGS may come first, only CONTINUATION inside a header block."""
-        if self._messages.block is not None and kind != FrameType.CONTINUATION:
-            raise ProtocolError(
-                ErrorCode.PROTOCOL_ERROR, f"frame type {kind} inside a header block"
-            )
-        if not self._settings_received and kind != FrameType.SETTINGS:
-            raise ProtocolError(
-                ErrorCode.PROTOCOL_ERROR, f"frame type {kind} before SETTINGS"
-            )
-
-    def _stream_failed(self, error: StreamError, events: list[Event]) -> None:
-        """Section 5.4.2: RST_STREAM, and the rest of the connection goes on."""
-        # A peer can make us send resets as well as send them itself (CVE-2025-8671).
-        self._link.strain.abandoned_stream()
-        stream = self._link.streams.live.get(error.stream_id)
-        if stream is None:
-            self._link.output.append(frames.rst_stream(error.stream_id, error.code))
-            self._link.streams.remember(error.stream_id, Ending.RESET_BY_US)
-            return
-        self._link.reset(stream, error.code)
-        events.append(StreamReset(error.stream_id, error.code))
-
-    def _frame(self, frame: Frame, events: list[Event]) -> None:
-        self._check_turn(frame.kind)
-        if frame.kind in _ABOUT_THE_CONNECTION and frame.stream_id:
-            raise ProtocolError(
-                ErrorCode.PROTOCOL_ERROR,
-                f"{FrameType(frame.kind).name} on stream {frame.stream_id}",
-            )
-        handler = self._handlers.get(frame.kind)
-        if handler is not None:
-            handler(frame, events)
-            return
-        # PRIORITY says nothing any more (section 5.3.2); unknown types MUST be
-        # ignored (section 5.5).
-        if frame.kind == FrameType.PRIORITY and not frame.stream_id:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PRIORITY on stream 0")
-        self._link.strain.idle_frame()
-
-    def _settings(self, frame: Frame, events: list[Event]) -> None:
-        self._link.strain.idle_frame()
-        if frame.flags & frames.ACK:
-            self._settings_ack(frame)
-            return
-        self._settings_received = True
-        link = self._link
-        before = link.peer
-        sender = Role.SERVER if link.role is Role.CLIENT else Role.CLIENT
-        link.peer = settings.apply(before, frame.payload, sender)
-        link.encoder.resize_table(link.peer.header_table_size)
-        delta = link.peer.initial_window_size - before.initial_window_size
-        for stream in link.streams.live.values():
-            self._grow(stream.send, delta)
-        link.output.append(settings.SETTINGS_ACK)
-        events.append(SettingsReceived())
-        if delta > 0:
-            events.append(WindowOpened(None))
-
-    def _settings_ack(self, frame: Frame) -> None:
-        if frame.payload:
-            raise ProtocolError(
-                ErrorCode.FRAME_SIZE_ERROR, "a SETTINGS acknowledgement is empty"
-            )
-        if self._settings_acked or not self._settings_received:
-            raise ProtocolError(
-                ErrorCode.PROTOCOL_ERROR, "a SETTINGS acknowledgement out of turn"
-            )
-        self._settings_acked = True
-        self._decoder.allow_table(self._link.local.header_table_size)
-
-    def _grow(self, window: SendWindow, increment: int) -> None:
-        """A fault in a window that concerns the whole connection (6.9.1, 6.9.2)."""
-        try:
-            window.grow(increment)
-        except FlowControlViolated as error:
-            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, str(error)) from error
-
-    def _push_promise(self, _frame: Frame, _events: list[Event]) -> None:
-        raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE: push is off")
-
-    def _ping(self, frame: Frame, events: list[Event]) -> None:
-        link = self._link
-        if not frame.flags & frames.ACK:
-            link.strain.idle_frame()
-            link.output.append(frames.ping(frame.payload, ack=True))
-        elif frame.payload not in link.pings:
-            link.strain.idle_frame()
-        else:
-            link.pings.remove(frame.payload)
-            link.strain.heartbeat()
-            if frame.payload != FAREWELL:
-                events.append(PongReceived(frame.payload))
-            elif link.farewell_pending:
-                link.queue_final_goaway(ErrorCode.NO_ERROR)
-
-    def _goaway(self, frame: Frame, events: list[Event]) -> None:
-        link = self._link
-        link.strain.idle_frame()
-        last, code, debug = frames.parse_goaway(frame.payload)
-        if last > self._last_goaway:
-            raise ProtocolError(
-                ErrorCode.PROTOCOL_ERROR, f"GOAWAY raises its last stream to {last}"
-            )
-        self._last_goaway = last
-        events.append(GoAwayReceived(last, code, debug))
-        if link.role is Role.SERVER:
-            return  # It speaks of streams that we would open: none.
-        link.draining = True
-        for stream in [s for s in link.streams.live.values() if s.id > last]:
-            link.drop(stream, Ending.RESET_BY_US)
-            events.append(StreamReset(stream.id, ErrorCode.REFUSED_STREAM))
-
-    def _rst_stream(self, frame: Frame, events: list[Event]) -> None:
-        link = self._link
-        link.refuse_idle(frame.stream_id, "RST_STREAM")
-        stream = link.streams.live.get(frame.stream_id)
-        if stream is None:
-            link.strain.idle_frame()  # It crossed with the end of its stream.
-            return
-        if link.role is Role.SERVER and stream.phase is not Phase.CONNECTED:
-            link.strain.abandoned_stream()
-        link.drop(stream, Ending.RESET_BY_PEER)
-        events.append(StreamReset(stream.id, frames.parse_error_code(frame.payload)))
-
-    def _window_update(self, frame: Frame, events: list[Event]) -> None:
-        link = self._link
-        link.strain.idle_frame()
-        increment = frames.parse_u31(frame.payload)
-        if frame.stream_id:
-            self._stream_window_update(frame.stream_id, increment, events)
-            return
-        if not increment:
-            raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
-        self._grow(link.send, increment)
-        events.append(WindowOpened(None))
-
-    def _stream_window_update(
-        self, stream_id: int, increment: int, events: list[Event]
+    async def serve(
+        self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
     ) -> None:
-        self._link.refuse_idle(stream_id, "WINDOW_UPDATE")
-        stream = self._link.streams.live.get(stream_id)
-        if stream is None:
-            return  # It crossed with the end of its stream.
-        if not increment:
-            raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
+        """Serve one accepted tunnel; owns `sock`."""
+        pod.handshakes += 1
         try:
-            stream.send.grow(increment)
-        except FlowControlViolated as error:
-            raise StreamError(
-                stream_id, ErrorCode.FLOW_CONTROL_ERROR, str(error)
-            ) from error
-        events.append(WindowOpened(stream_id))
+            if pod.handshakes + len(pod.tunnels) > self.limits.connections_per_pod:
+                raise TooManyTunnels(f"{len(pod.tunnels)} tunnels are open")
+            tunnel = await self._establish(pod, sock)
+        except (PodlockError, OSError) as error:
+            close_hard(sock)
+            text = f"tunnel from {peer} refused: {error}"
+            self.register.incident("tunnel-refused", pod.name, text)
+            return
+        finally:
+            pod.handshakes -= 1
+        pod.tunnels.add(tunnel)
+        try:
+            await tunnel.run()
+        finally:
+            pod.tunnels.discard(tunnel)
+        if tunnel.broken:
+            text = f"tunnel from {peer} ({tunnel.peer.spiffe_id}): {tunnel.closed}"
+            self.register.incident("tunnel-broken", pod.name, text)
+
+    async def _establish(self, pod: LocalPod, sock: socket.socket) -> Tunnel:
+        contexts = await self.contexts.wait(
+            pod.identity, self.limits.credential_timeout_seconds
+        )
+        transport = await Transport.handshake(
+            sock,
+            contexts.server,
+            server=True,
+            timeout_seconds=self.limits.handshake_timeout_seconds,
+        )
+        try:
+            peer = verified_peer(transport.tls, self.trust_domain, None)
+            return Tunnel(
+                transport,
+                Connection(Role.SERVER),
+                peer,
+                self.limits,
+                on_request=partial(self._requested, pod),
+                on_malformed=partial(self._malformed, pod),
+            )
+        except BaseException:
+            transport.close()
+            raise
+
+    def _requested(
+        self, pod: LocalPod, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
+    ) -> None:
+        self.nursery.start_soon(self._serve_stream, pod, tunnel, stream, asked)
+
+    def _malformed(self, pod: LocalPod, tunnel: Tunnel, reason: str) -> None:
+        text = f"{tunnel.peer.spiffe_id} at {tunnel.remote}: {reason}"
+        self.register.incident("request-refused", pod.name, text)
+
+    async def _serve_stream(
+        self, pod: LocalPod, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
+    ) -> None:
+        identity = tunnel.peer.spiffe_id
+        name = self.world.name_of(identity, tunnel.remote.ip)
+        live = self.register.begin(
+            pod,
+            "inbound",
+            "tunnel",
+            End(str(tunnel.remote), name, str(identity)),
+            End(asked.authority[:80], pod.name, str(pod.identity)),
+        )
+        live.session.peer = peer_certificate(tunnel)
+        live.session.advance(State.IDENTIFIED)
+        work = partial(self._admit_and_relay, live, tunnel, stream, asked)
+        await self.register.run(live, work)
+
+    async def _admit_and_relay(
+        self,
+        live: LiveConnection,
+        tunnel: Tunnel,
+        stream: TunnelStream,
+        asked: ConnectRequest,
+    ) -> None:
+        try:
+            app = await self._admit(live, tunnel, asked)
+        except (NotAdmitted, Denied, CannotConnect) as error:
+            stream.refuse(_status(error))
+            raise
+        except BaseException:
+            stream.abort(ErrorCode.INTERNAL_ERROR)
+            raise
+        with self.dialer.carrying(live.pod, app), stream.aborting():
+            stream.accept()
+            live.opened()
+            await stream.relay(app, self.buffers, live.meter(app_is_client=False))
+
+    async def _admit(
+        self, live: LiveConnection, tunnel: Tunnel, asked: ConnectRequest
+    ) -> socket.socket:
+        """Decide in one step, then connect to the application."""
+        to = delivery_address(asked.authority, tunnel.local.ip)
+        client = client_address(asked.forwarded, tunnel.remote)
+        live.session.advance(State.LOCATED)
+        source = live.session.source
+        live.session.source = End(str(client), source.workload, source.identity)
+        live.authorize(Request(tunnel.peer.spiffe_id, tunnel.remote.ip, to.port))
+        return await self.dialer.deliver(live.pod, to, client)
+
+
+def _status(error: NotAdmitted | Denied | CannotConnect) -> int:
+    match error:
+        case NotAdmitted():
+            return error.status
+        case Denied():
+            return 401
+        case CannotConnect():
+            return 503

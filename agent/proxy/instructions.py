@@ -16,7 +16,7 @@ from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.policy.rule import InboundPolicy
-from agent.proxy.bounds import ProxyLimits
+from agent.proxy.limits import ProxyLimits
 from agent.workload.directory import Directory
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from agent.addresses import ClientAddress, SocketAddress
 from agent.errors import Refused
+from agent.hbone.connection import ConnectRequest, ErrorCode
+from agent.hbone.forwarded import format_forwarded
 from agent.proxy.buffers import BufferPool
 from agent.proxy.dial import Dialer
-from agent.proxy.forwarded import format_forwarded
-from agent.proxy.hbone import ConnectRequest, ErrorCode
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.pod import LocalPod
 from agent.proxy.pool import Pool, PoolKey

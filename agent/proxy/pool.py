@@ -15,10 +15,10 @@ import trio
 
 from agent.addresses import TunnelAddress
 from agent.errors import PeerError, PodlockError
+from agent.hbone.connection import Connection, Role
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.proxy.bounds import ProxyLimits
 from agent.proxy.dial import Dialer
-from agent.proxy.hbone import Connection, Role
+from agent.proxy.limits import ProxyLimits
 from agent.proxy.pod import LocalPod
 from agent.proxy.tls import ContextStore, verified_peer
 from agent.proxy.transport import Transport

@@ -25,6 +25,9 @@ from agent.errors import PeerError
 RECORD_BYTES: Final = 16384
 
 
+CUT: Final = "the connection was cut without close_notify"
+
+
 class HandshakeFailed(PeerError):
     """The peer is not who it must be, does not speak TLS 1.3, or took too long."""
 
@@ -162,7 +165,7 @@ def explain(error: BaseException) -> str:
         case ssl.SSLCertVerificationError():
             return f"the peer's certificate does not verify: {error.verify_message}"
         case ssl.SSLEOFError():
-            return "the connection was cut without close_notify"
+            return CUT
         case ssl.SSLError():
             return _openssl_reason(error)
         case OSError():
@@ -172,6 +175,7 @@ def explain(error: BaseException) -> str:
 
 
 _REASONS: Final = {
+    "UNEXPECTED_EOF_WHILE_READING": CUT,
     "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": (
         "a record was altered, replayed or not meant for us (bad record MAC)"
     ),

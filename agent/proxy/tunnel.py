@@ -24,10 +24,15 @@ import trio
 
 from agent.addresses import SocketAddress
 from agent.errors import PeerError
-from agent.identity.certificate import Svid
-from agent.proxy.bounds import ProxyLimits
-from agent.proxy.buffers import HEADER_BYTES
-from agent.proxy.events import (
+from agent.hbone.connection import Connection as Codec
+from agent.hbone.connection import (
+    ConnectionDraining,
+    ConnectRequest,
+    ErrorCode,
+    ProtocolError,
+    TooManyStreams,
+)
+from agent.hbone.events import (
     Answered,
     ConnectRequested,
     DataReceived,
@@ -37,14 +42,9 @@ from agent.proxy.events import (
     StreamReset,
     WindowOpened,
 )
-from agent.proxy.hbone import Connection as Codec
-from agent.proxy.hbone import (
-    ConnectionDraining,
-    ConnectRequest,
-    ErrorCode,
-    ProtocolError,
-    TooManyStreams,
-)
+from agent.identity.certificate import Svid
+from agent.proxy.buffers import HEADER_BYTES
+from agent.proxy.limits import ProxyLimits
 from agent.proxy.session import PeerCertificate
 from agent.proxy.transport import Transport, TransportFailed
 from agent.proxy.tunnel_stream import TunnelStream
@@ -162,32 +162,41 @@ class Tunnel:
             self._tasks.start_soon(task)
 
     def wake(self) -> None:
-        """The codec has output."""
-        self._output.set()
+        """The codec may have output."""
+        if self.codec.has_output or self.codec.draining:
+            self._output.set()
 
-    async def send_data(self, stream_id: int, buffer: memoryview, length: int) -> None:
+    async def send_data(self, stream_id: int, buffer: memoryview, length: int) -> int:
         """
-        Send `length` bytes of payload that stand at `HEADER_BYTES` in `buffer`.
+        Send what the peer takes of the payload that stands at `HEADER_BYTES` in
+        `buffer`, `length` bytes, with its header in front, as one frame.
 
-        `length` is at most what `codec.sendable` said just before. Once the header is
-        made the frame must go out whole, so sending is shielded from cancellation; a
-        peer that does not read is ended by the keep-alive.
+        The header is made when it is this stream's turn: what was queued before, an
+        answer or a reset, has gone out by then. A frame that was begun must go out
+        whole, so from there on sending is shielded from cancellation; a peer that
+        does not read is ended by the keep-alive.
 
-        Raises: TunnelLost.
+        Returns: how many bytes were sent, 0 if no window is open. Raises: TunnelLost.
         """
-        buffer[:HEADER_BYTES] = self.codec.data_header(stream_id, length)
-        await self._send(buffer[: HEADER_BYTES + length])
+        async with self._sending:
+            await self._send_control()
+            count = min(length, self.codec.sendable(stream_id))
+            if count:
+                header = self.codec.data_header(stream_id, count)
+                buffer[:HEADER_BYTES] = header
+                await self._send(buffer[: HEADER_BYTES + count])
+        return count
+
+    async def _send_control(self) -> None:
+        if self.codec.has_output:
+            await self._send(memoryview(self.codec.take_output()))
 
     async def _send(self, data: memoryview) -> None:
         with trio.CancelScope(shield=True):
-            async with self._sending:
-                try:
-                    if control := self.codec.take_output():
-                        await self.transport.send_all(memoryview(control))
-                    if data:
-                        await self.transport.send_all(data)
-                except TransportFailed as error:
-                    raise TunnelLost(self.closed or str(error)) from error
+            try:
+                await self.transport.send_all(data)
+            except TransportFailed as error:
+                raise TunnelLost(self.closed or str(error)) from error
 
     def shut(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """Tell the peer GOAWAY and close now; streams on it fail."""
@@ -219,8 +228,8 @@ class Tunnel:
         if self._sending.locked():
             return
         with contextlib.suppress(TransportFailed):
-            if farewell := self.codec.take_output():
-                self.transport.send_now(memoryview(farewell))
+            if self.codec.has_output:
+                self.transport.send_now(memoryview(self.codec.take_output()))
 
     async def _read(self) -> None:
         while True:
@@ -278,7 +287,8 @@ class Tunnel:
             await self._output.wait()
             self._output = trio.Event()
             try:
-                await self._send(memoryview(b""))
+                async with self._sending:
+                    await self._send_control()
             except TunnelLost:
                 return  # the reader hears of it too, and knows the reason
             if self.codec.draining and not self._streams:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from agent.errors import PeerError, PodlockError
+from agent.hbone.connection import ErrorCode, StreamClosed
+from agent.hbone.events import Answered, StreamEnded, StreamReset
 from agent.proxy.buffers import HEADER_BYTES, BufferPool
-from agent.proxy.events import Answered, StreamEnded, StreamReset
-from agent.proxy.hbone import ErrorCode, StreamClosed
 from agent.proxy.session import Meter, Traffic
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ class TunnelStream:
     async def _pump(self, app: socket.socket, buffers: BufferPool) -> None:
         while True:
             await trio.lowlevel.wait_readable(app)
-            if not (room := await self._room()):
-                raise ConnectionResetError(errno.ECONNRESET, "the far end has left")
+            room = await self._room()
             with buffers.borrow() as buffer:
                 room = min(room, len(buffer) - HEADER_BYTES)
                 try:
@@ -173,19 +172,27 @@ class TunnelStream:
                 if count == 0:
                     break
                 self._meter.from_app(count)
-                await self.tunnel.send_data(self.id, buffer, count)
+                await self._send(buffer, count)
         if not self._cut:
             self.tunnel.codec.end_stream(self.id)
             self.tunnel.wake()
 
+    async def _send(self, buffer: memoryview, length: int) -> None:
+        sent = await self.tunnel.send_data(self.id, buffer, length)
+        while sent < length:  # others used the connection's window meanwhile
+            await self._room()
+            rest = length - sent
+            sent += await self.tunnel.send_data(self.id, buffer[sent:], rest)
+
     async def _room(self) -> int:
-        """How much may be sent, as soon as it is anything; 0 once the peer has left."""
-        while not self._cut:
+        """How much may be sent, as soon as it is anything."""
+        while True:
             self._raise_failure()
+            if self._cut:
+                raise ConnectionResetError(errno.ECONNRESET, "the far end has left")
             if room := self.tunnel.codec.sendable(self.id):
                 return room
             await self._news.wait()
-        return 0
 
     def _attach(self, app: socket.socket) -> None:
         self._app = app

@@ -58,7 +58,7 @@ class Peer:
         self.tls = tls
         config = h2.config.H2Configuration(
             client_side=True,
-            header_encoding="utf-8",
+            header_encoding=None,
             validate_outbound_headers=False,
             normalize_outbound_headers=False,
         )
@@ -77,9 +77,7 @@ class Peer:
         for event in self.events():
             match event:
                 case h2.events.ResponseReceived():
-                    answer = dict(event.headers or [])
-                    status = answer[":status"]
-                    return status if isinstance(status, str) else status.decode()
+                    return dict(event.headers or [])[b":status"].decode()
                 case h2.events.StreamReset() | h2.events.ConnectionTerminated():
                     return None
         return None

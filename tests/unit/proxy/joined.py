@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import trio
 
+from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.identity.spiffe import SpiffeId
-from agent.proxy.bounds import ProxyLimits
 from agent.proxy.buffers import BufferPool
-from agent.proxy.hbone import Connection, ConnectRequest, Role
+from agent.proxy.limits import ProxyLimits
 from agent.proxy.session import Meter, Traffic
 from agent.proxy.sockets import closing
 from agent.proxy.tls import build_contexts, verified_peer
@@ -50,6 +50,7 @@ class Joined:
     nursery: trio.Nursery
     buffers: BufferPool = field(default_factory=BufferPool)
     outcomes: list[str] = field(default_factory=list)
+    ended: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(0))
     traffic: list[Traffic] = field(default_factory=list)
     apps: list[trio.SocketStream] = field(default_factory=list)
     next_server: socket.socket | None = None
@@ -87,6 +88,7 @@ class Joined:
             self.outcomes.append(f"{name}: {error}")
         else:
             self.outcomes.append(f"{name}: closed")
+        self.ended.release()
 
 
 async def handshake(

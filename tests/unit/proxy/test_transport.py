@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from agent.identity.authority import Authority
 from agent.identity.certificate import PeerIdentityMismatch
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.proxy.tls import Contexts, ContextStore, NoCredential, build_contexts
@@ -21,7 +22,6 @@ from tests.unit.identity.parts import (
     API,
     BATCH,
     TD,
-    Authority,
     credential_for,
     make_authority,
 )
@@ -88,8 +88,7 @@ class TestHandshake:
         told = await refused(old, contexts(authority, API).server)
         assert any("TLS 1.3" in reason for reason in told)
 
-    @pytest.mark.usefixtures("autojump_clock")
-    async def test_silence(self) -> None:
+    async def test_silence(self, autojump_clock: trio.abc.Clock) -> None:
         """A peer that says nothing is given up."""
         near, far = tcp_pair()
         client = contexts(make_authority(datetime.now(UTC)), BATCH).client
@@ -162,8 +161,7 @@ class TestContextStore:
             store.install(credential_for(authority, API, datetime.now(UTC)))
         assert found[0].svid.spiffe_id == API
 
-    @pytest.mark.usefixtures("autojump_clock")
-    async def test_gives_up(self) -> None:
+    async def test_gives_up(self, autojump_clock: trio.abc.Clock) -> None:
         """The error names the identity."""
         with pytest.raises(NoCredential, match=str(API)):
             await ContextStore().wait(API, 5)

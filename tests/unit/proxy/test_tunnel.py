@@ -10,7 +10,7 @@ import struct
 import pytest
 import trio
 
-from agent.proxy.hbone import ConnectRequest
+from agent.hbone.connection import ConnectRequest
 from agent.proxy.tunnel import TunnelLost
 from tests.unit.identity.parts import API, BATCH
 from tests.unit.proxy.joined import Joined, joined
@@ -23,8 +23,8 @@ async def read_all(stream: trio.SocketStream) -> bytes:
 async def settle(ends: Joined, count: int) -> None:
     """Wait until `count` relays have ended."""
     with trio.fail_after(5):
-        while len(ends.outcomes) < count:
-            await trio.sleep(0.001)
+        for _ in range(count):
+            await ends.ended.acquire()
 
 
 async def test_every_byte_both_ways_at_once() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.addresses import ClientAddress, SocketAddress
-from agent.proxy.forwarded import InvalidForwarded, format_forwarded, parse_forwarded
+from agent.hbone.forwarded import InvalidForwarded, format_forwarded, parse_forwarded
 
 
 def address(text: str) -> ClientAddress:

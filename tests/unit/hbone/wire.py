@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 from hpack import Encoder
 
-from agent.proxy import frames
-from agent.proxy.frames import ErrorCode, FrameType
-from agent.proxy.hbone import (
+from agent.hbone import frames
+from agent.hbone.connection import (
     Connection,
     ConnectRequest,
     ConnectRequested,
@@ -17,6 +16,7 @@ from agent.proxy.hbone import (
     Event,
     Role,
 )
+from agent.hbone.frames import ErrorCode, FrameType
 
 EMPTY_SETTINGS = frames.frame(FrameType.SETTINGS, 0, 0)
 CLIENT_HELLO = frames.PREFACE + EMPTY_SETTINGS

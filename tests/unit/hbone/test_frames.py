@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.proxy import frames
-from agent.proxy.frames import ErrorCode, FrameType, ProtocolError
+from agent.hbone import frames
+from agent.hbone.frames import ErrorCode, FrameType, ProtocolError
 
 
 class TestBuild:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.proxy import settings
-from agent.proxy.frames import ErrorCode, ProtocolError
-from agent.proxy.settings import DEFAULT, INITIAL, Role, Settings
+from agent.hbone import settings
+from agent.hbone.frames import ErrorCode, ProtocolError
+from agent.hbone.settings import DEFAULT, INITIAL, Role, Settings
 
 
 def payload(*entries: tuple[int, int]) -> bytes:

@@ -21,7 +21,7 @@ from hpack import (
     OversizedHeaderListError,
 )
 
-from agent.proxy.frames import (
+from agent.hbone.frames import (
     END_HEADERS,
     END_STREAM,
     MIN_MAX_FRAME_BYTES,
@@ -30,7 +30,7 @@ from agent.proxy.frames import (
     ProtocolError,
     frame,
 )
-from agent.proxy.headers import Fields
+from agent.hbone.headers import Fields
 
 # A block of 32 KiB fits in two frames; nobody has a reason for many more.
 MAX_BLOCK_FRAMES: Final = 16

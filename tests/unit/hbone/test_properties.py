@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.proxy import frames
-from agent.proxy.frames import ErrorCode, FrameType
-from agent.proxy.hbone import (
+from agent.hbone import frames
+from agent.hbone.connection import (
     Connection,
     ConnectRequested,
     DataReceived,
@@ -22,7 +21,8 @@ from agent.proxy.hbone import (
     StreamClosed,
     StreamEnded,
 )
-from tests.unit.proxy.wire import (
+from agent.hbone.frames import ErrorCode, FrameType
+from tests.unit.hbone.wire import (
     CLIENT_HELLO,
     CONNECT,
     EMPTY_SETTINGS,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.proxy.settings import Role
-from agent.proxy.stream import (
+from agent.hbone.settings import Role
+from agent.hbone.stream import (
     MAX_REMEMBERED,
     TRANSITIONS,
     Cause,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from agent.proxy.frames import (
+from agent.hbone.frames import (
     END_STREAM,
     HEADER_BYTES,
     PADDED,

@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from agent.proxy import frames
-from agent.proxy.events import (
+from agent.hbone import frames
+from agent.hbone.events import (
     Answered,
     ConnectRequested,
     DataReceived,
@@ -37,8 +37,8 @@ from agent.proxy.events import (
     StreamReset,
     WindowOpened,
 )
-from agent.proxy.frames import ErrorCode, FrameType, ProtocolError
-from agent.proxy.headers import (
+from agent.hbone.frames import ErrorCode, FrameType, ProtocolError
+from agent.hbone.headers import (
     ConnectRequest,
     InvalidHeader,
     list_bytes,
@@ -46,10 +46,10 @@ from agent.proxy.headers import (
     request_fields,
     response_fields,
 )
-from agent.proxy.inbound import Inbound
-from agent.proxy.link import FAREWELL, Link
-from agent.proxy.settings import DEFAULT, Role, Settings
-from agent.proxy.stream import (
+from agent.hbone.inbound import Inbound
+from agent.hbone.link import FAREWELL, Link
+from agent.hbone.settings import DEFAULT, Role, Settings
+from agent.hbone.stream import (
     ConnectionDraining,
     Phase,
     StreamClosed,
@@ -112,6 +112,11 @@ class Connection:
         except ProtocolError as error:
             link.fail(error)
             raise
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `take_output` would return anything."""
+        return bool(self._link.output)
 
     def take_output(self) -> bytes:
         """Frames to write, without DATA; empty when there are none."""

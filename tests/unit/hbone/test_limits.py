@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.proxy.frames import ErrorCode, ProtocolError
-from agent.proxy.limits import MAX_ABANDONED_STREAMS, MAX_IDLE_FRAMES, Strain
+from agent.hbone.frames import ErrorCode, ProtocolError
+from agent.hbone.limits import MAX_ABANDONED_STREAMS, MAX_IDLE_FRAMES, Strain
 
 
 def test_idle_frames_have_a_limit() -> None:

@@ -7,13 +7,13 @@ Every byte that is counted against the connection's window comes back to it: thr
 
 from __future__ import annotations
 
-from agent.proxy.events import DataReceived, Event, StreamEnded
-from agent.proxy.flow import FlowControlViolated
-from agent.proxy.frames import ErrorCode, ProtocolError, StreamError
-from agent.proxy.link import Link
-from agent.proxy.reader import DataPiece
-from agent.proxy.settings import Role
-from agent.proxy.stream import Phase, Stream
+from agent.hbone.events import DataReceived, Event, StreamEnded
+from agent.hbone.flow import FlowControlViolated
+from agent.hbone.frames import ErrorCode, ProtocolError, StreamError
+from agent.hbone.link import Link
+from agent.hbone.reader import DataPiece
+from agent.hbone.settings import Role
+from agent.hbone.stream import Phase, Stream
 
 
 class DataArrivals:

@@ -7,17 +7,17 @@ from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.proxy import frames
-from agent.proxy.compression import (
+from agent.hbone import frames
+from agent.hbone.compression import (
     MAX_BLOCK_FRAMES,
     Block,
     HeaderDecoder,
     HeaderEncoder,
     header_frames,
 )
-from agent.proxy.frames import ErrorCode, FrameType, ProtocolError
-from agent.proxy.headers import response_fields
-from tests.unit.proxy.wire import parsed
+from agent.hbone.frames import ErrorCode, FrameType, ProtocolError
+from agent.hbone.headers import response_fields
+from tests.unit.hbone.wire import parsed
 
 
 class TestBlock:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.proxy.flow import (
+from agent.hbone.flow import (
     MAX_WINDOW_BYTES,
     FlowControlViolated,
     ReceiveWindow,

@@ -6,10 +6,9 @@ import struct
 
 import pytest
 
-from agent.proxy import frames
-from agent.proxy.compression import MAX_BLOCK_FRAMES
-from agent.proxy.frames import ErrorCode, FrameType
-from agent.proxy.hbone import (
+from agent.hbone import frames
+from agent.hbone.compression import MAX_BLOCK_FRAMES
+from agent.hbone.connection import (
     MAX_CLIENT_STREAMS,
     Answered,
     Connection,
@@ -30,10 +29,11 @@ from agent.proxy.hbone import (
     TooManyStreams,
     WindowOpened,
 )
-from agent.proxy.limits import MAX_ABANDONED_STREAMS, MAX_IDLE_FRAMES
-from agent.proxy.link import FAREWELL
-from agent.proxy.settings import CONNECTION_WINDOW_BYTES, DEFAULT, Settings
-from tests.unit.proxy.wire import (
+from agent.hbone.frames import ErrorCode, FrameType
+from agent.hbone.limits import MAX_ABANDONED_STREAMS, MAX_IDLE_FRAMES
+from agent.hbone.link import FAREWELL
+from agent.hbone.settings import CONNECTION_WINDOW_BYTES, DEFAULT, Settings
+from tests.unit.hbone.wire import (
     CLIENT_HELLO,
     CONNECT,
     EMPTY_SETTINGS,

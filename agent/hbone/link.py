@@ -12,13 +12,13 @@ from typing import Final
 
 from hpack import HeaderTuple
 
-from agent.proxy import frames, settings
-from agent.proxy.compression import HeaderEncoder, header_frames
-from agent.proxy.flow import INITIAL_WINDOW_BYTES, ReceiveWindow, SendWindow
-from agent.proxy.frames import ErrorCode, ProtocolError, StreamError
-from agent.proxy.limits import Strain
-from agent.proxy.settings import CONNECTION_WINDOW_BYTES, Role, Settings
-from agent.proxy.stream import Cause, Ending, Phase, Stream, StreamClosed, Streams
+from agent.hbone import frames, settings
+from agent.hbone.compression import HeaderEncoder, header_frames
+from agent.hbone.flow import INITIAL_WINDOW_BYTES, ReceiveWindow, SendWindow
+from agent.hbone.frames import ErrorCode, ProtocolError, StreamError
+from agent.hbone.limits import Strain
+from agent.hbone.settings import CONNECTION_WINDOW_BYTES, Role, Settings
+from agent.hbone.stream import Cause, Ending, Phase, Stream, StreamClosed, Streams
 
 # The PING between the two GOAWAYs of a graceful end (RFC 9113 section 6.8).
 FAREWELL: Final = b"farewell"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.proxy.frames import ErrorCode
-from agent.proxy.headers import ConnectRequest
+from agent.hbone.frames import ErrorCode
+from agent.hbone.headers import ConnectRequest
 
 
 @dataclass(frozen=True, slots=True)

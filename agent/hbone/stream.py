@@ -11,8 +11,8 @@ from enum import Enum
 from typing import Final
 
 from agent.errors import PeerError, Refused
-from agent.proxy.flow import ReceiveWindow, SendWindow
-from agent.proxy.settings import Role
+from agent.hbone.flow import ReceiveWindow, SendWindow
+from agent.hbone.settings import Role
 
 # How many ended streams we can name. A frame may be late by a round trip; in that
 # time no peer that keeps to 200 streams gets through a thousand.

@@ -17,8 +17,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import FlowControlError
 from h2.settings import SettingCodes
 
-from agent.proxy.frames import ErrorCode
-from agent.proxy.hbone import (
+from agent.hbone.connection import (
     Answered,
     Connection,
     ConnectRequest,
@@ -33,6 +32,7 @@ from agent.proxy.hbone import (
     StreamReset,
     WindowOpened,
 )
+from agent.hbone.frames import ErrorCode
 
 REQUEST = ConnectRequest(
     "[2001:db8::1]:8080",

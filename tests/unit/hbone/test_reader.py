@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.proxy import frames
-from agent.proxy.frames import ErrorCode, FrameType, ProtocolError
-from agent.proxy.reader import DataPiece, Frame, FrameReader
+from agent.hbone import frames
+from agent.hbone.frames import ErrorCode, FrameType, ProtocolError
+from agent.hbone.reader import DataPiece, Frame, FrameReader
 
 
 def reader() -> FrameReader:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.proxy.headers import (
+from agent.hbone.headers import (
     ConnectRequest,
     Fields,
     InvalidHeader,

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum
 from typing import Final
 
-from agent.proxy.flow import INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES
-from agent.proxy.frames import (
+from agent.hbone.flow import INITIAL_WINDOW_BYTES, MAX_WINDOW_BYTES
+from agent.hbone.frames import (
     ACK,
     MAX_MAX_FRAME_BYTES,
     MIN_MAX_FRAME_BYTES,

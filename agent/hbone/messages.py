@@ -7,27 +7,27 @@ its stream is gone, for the compression state belongs to the whole connection.
 
 from __future__ import annotations
 
-from agent.proxy import frames
-from agent.proxy.compression import Block, HeaderDecoder
-from agent.proxy.events import (
+from agent.hbone import frames
+from agent.hbone.compression import Block, HeaderDecoder
+from agent.hbone.events import (
     Answered,
     ConnectRequested,
     Event,
     MalformedRequest,
     StreamEnded,
 )
-from agent.proxy.frames import ErrorCode, ProtocolError, StreamError
-from agent.proxy.headers import (
+from agent.hbone.frames import ErrorCode, ProtocolError, StreamError
+from agent.hbone.headers import (
     Fields,
     MalformedHeaders,
     check_trailers,
     parse_request,
     parse_response,
 )
-from agent.proxy.link import Link
-from agent.proxy.reader import Frame
-from agent.proxy.settings import Role
-from agent.proxy.stream import Phase, Stream
+from agent.hbone.link import Link
+from agent.hbone.reader import Frame
+from agent.hbone.settings import Role
+from agent.hbone.stream import Phase, Stream
 
 
 class Messages:
