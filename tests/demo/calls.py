@@ -13,6 +13,7 @@ from tests.lab.pod import Pod, program
 
 CURL_SECONDS = 5
 STATUS_SECONDS = 3.0
+LOG_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,27 @@ def url(address: str, path: str = "/", scheme: str = "http") -> str:
     return f"{scheme}://{host}{path}"
 
 
-def logged_client(server: Pod, path: str) -> tuple[str, str] | None:
-    """(client, server address) of a request, from nginx's own access log."""
-    for client, address, asked, _status in apps.access_log(server):
-        if asked == path:
-            return client, address
-    return None
+def logged_client(server: Pod, path: str) -> tuple[str, str]:
+    """
+    (client, server address) of a request, from nginx's own access log.
+
+    nginx writes it when the response is through, which may be after curl has left.
+    """
+    deadline = time.monotonic() + LOG_SECONDS
+    while not (found := _logged(server, path)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found or ("nobody", "nowhere")
+
+
+def never_logged(server: Pod, path: str) -> bool:
+    """Whether nginx's access log has no such request, also a moment later."""
+    time.sleep(0.1)
+    return _logged(server, path) is None
+
+
+def _logged(server: Pod, path: str) -> tuple[str, str] | None:
+    whole = (line for line in apps.access_log(server) if len(line) == 4)
+    return next(((line[0], line[1]) for line in whole if line[2] == path), None)
 
 
 class Program:

@@ -172,19 +172,22 @@ class Relay:
         return changed
 
 
-def flip_one_byte(at_least: int) -> Alteration:
+def flip_one_byte(at_least: int, after: int = 0) -> Alteration:
     """
-    Flip one bit in the first protected record that carries `at_least` bytes.
+    Flip one bit in a protected record that carries `at_least` bytes: the first one
+    that comes after `after` others of that size.
 
     The size tells a record of payload from the handshake and from HTTP/2's frames.
     """
-    done = False
+    seen = 0
 
     def alter(record: bytes) -> bytes:
-        nonlocal done
-        if done or record[0] != tlsview.APPLICATION_DATA or len(record) < at_least:
+        nonlocal seen
+        if record[0] != tlsview.APPLICATION_DATA or len(record) < at_least:
             return record
-        done = True
+        seen += 1
+        if seen != after + 1:
+            return record
         middle = len(record) // 2
         return record[:middle] + bytes([record[middle] ^ 1]) + record[middle + 1 :]
 

@@ -16,7 +16,7 @@ def neighbours(stage: Stage, notes: Notes) -> None:
     for address in (*till.address, *stage.service("till")):
         path = f"/?{address}"
         answer = curl(web, url(address, path))
-        client, _ = logged_client(till, path) or ("nobody", "")
+        client, _ = logged_client(till, path)
         page = answer.served and answer.body == stage.page("till")
         notes.saw(f"web at {address}: {answer}; nginx saw {client}", page)
         notes.saw("which is web's own address", client in set(web.address))

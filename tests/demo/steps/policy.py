@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 import time
 
-from tests.demo.calls import NewConnections, Program, curl, logged_client, summary, url
+from tests.demo.calls import (
+    NewConnections,
+    Program,
+    curl,
+    logged_client,
+    never_logged,
+    summary,
+    url,
+)
 from tests.demo.report import Notes
 from tests.demo.stage import Stage
 from tests.lab import system
@@ -26,7 +34,7 @@ def refused(stage: Stage, notes: Notes) -> None:
     path = f"/?refused-{stage.secret}"
     answer = curl(batch, url(api.address.v4, path))
     notes.saw(f"{answer}", answer.exit_code != 0)
-    notes.saw("nginx's access log has no such request", not logged_client(api, path))
+    notes.saw("nginx's access log has no such request", never_logged(api, path))
     inbound = there.wait(_refused, "an inbound refusal")
     names = f"{inbound['reason']} {inbound['rule']}"
     notes.saw(
@@ -121,7 +129,7 @@ def outsider(stage: Stage, notes: Notes) -> None:
 def _served(stage: Stage, notes: Notes, pod: Pod, address: str) -> None:
     path = f"/?outsider-{address}"
     answer = curl(pod, url(address, path))
-    client, _ = logged_client(stage.pods["open"], path) or ("nobody", "")
+    client, _ = logged_client(stage.pods["open"], path)
     page = answer.served and answer.body == stage.page("open")
     notes.saw(f"open (all-unauthenticated) at {address}: {answer}", page)
     notes.saw(f"nginx's access log: client {client}", client in set(pod.address))

@@ -44,7 +44,7 @@ def _http(stage: Stage, notes: Notes) -> None:
 
 def _logged(notes: Notes, web: Pod, api: Pod, path: str) -> None:
     """nginx must show web's own address and have been asked at its own."""
-    client, server = logged_client(api, path) or ("nobody", "nowhere")
+    client, server = logged_client(api, path)
     ends = {(web.address.v4, api.address.v4), (web.address.v6, api.address.v6)}
     notes.saw(
         f"nginx's access log: client {client} at {server}", (client, server) in ends
