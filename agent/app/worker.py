@@ -10,7 +10,6 @@ closed. Run as `python -m agent.app.worker FD PINS LEVEL FORMAT`.
 from __future__ import annotations
 
 import ctypes
-import math
 import resource
 import signal
 import socket
@@ -47,6 +46,8 @@ from agent.workload.directory import Directory
 log = logger()
 
 PR_SET_PDEATHSIG: Final = 1
+# Messages about connections that wait for control; some 20 MB when it hangs.
+MAX_UNTOLD: Final = 65536
 
 ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
 
@@ -72,15 +73,22 @@ class Worker:
         self._channel = channel
         self._nursery = nursery
         self._pods: dict[str, LocalPod] = {}
-        self._news, self._told = trio.open_memory_channel[Message](math.inf)
+        self._news, self._told = trio.open_memory_channel[Message](MAX_UNTOLD)
+        self._untold = 0
         limits, buffers = start.limits, BufferPool()
         self._contexts = ContextStore()
-        self._register = Register(start.worker, self._news.send_nowait, time.time)
+        self._register = Register(start.worker, self._note, time.time)
         dialer = Dialer(maps, KernelSockets(), limits.connect_timeout_seconds)
         self._pool = Pool(self._contexts, dialer, limits, start.trust_domain, nursery)
         self._world = World()
         self._outbound = Outbound(
-            self._register, maps, dialer, self._pool, buffers, self._world
+            self._register,
+            maps,
+            dialer,
+            self._pool,
+            buffers,
+            self._world,
+            2 * limits.connect_timeout_seconds,
         )
         self._inbound = InboundTunnels(
             self._register,
@@ -147,7 +155,11 @@ class Worker:
                 text = f"connection from {peer} refused: {limit} are open"
                 self._register.incident("limit", pod.name, text)
                 return
-            await serve(pod, sock, peer)
+            try:
+                await serve(pod, sock, peer)
+            except Exception:  # what escapes here would end every connection
+                log.exception("connection failed by a bug", peer=str(peer))
+                close_hard(sock)
 
         return bounded
 
@@ -192,9 +204,20 @@ class Worker:
             await self._register.wait_empty()
         self._nursery.cancel_scope.cancel()
 
+    def _note(self, message: Message) -> None:
+        """Queue a message for control; a control that lags does not grow us."""
+        try:
+            self._news.send_nowait(message)
+        except trio.WouldBlock:
+            self._untold += 1
+
     async def _tell(self) -> None:
         async for message in self._told:
             await self._channel.send(encode(message))
+            if self._untold:
+                text = f"{self._untold} messages were lost: control did not keep up"
+                self._untold = 0
+                self._register.incident("lost", f"worker {self._start.worker}", text)
 
 
 async def serve(descriptor: int, pins: Path) -> None:

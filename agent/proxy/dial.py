@@ -93,8 +93,7 @@ class Dialer:
     def _open(self, pod: LocalPod, destination: SocketAddress) -> socket.socket:
         family = socket.AF_INET if destination.ip.version == 4 else socket.AF_INET6
         sock = self._sockets.open(pod.netns_fd, family)
-        with contextlib.suppress(OSError):
-            tune(sock)
+        tune(sock)
         return sock
 
     async def _connect(self, sock: socket.socket, to: SocketAddress) -> None:

@@ -61,6 +61,9 @@ class InboundTunnels:
             return
         finally:
             pod.handshakes -= 1
+        if pod.closed:
+            tunnel.shut("the pod is gone")
+            return
         pod.tunnels.add(tunnel)
         try:
             await tunnel.run()

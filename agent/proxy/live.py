@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -24,6 +25,8 @@ from agent.proxy.session import Direction, End, Meter, Path, Session, State
 from agent.workload.connection import Ending, Incident, Message
 
 log = logger()
+
+INCIDENTS_PER_SECOND: Final = 20
 
 Tell = Callable[[Message], None]
 Clock = Callable[[], float]
@@ -71,6 +74,26 @@ class LiveConnection:
         return Meter(self.session.traffic, app_is_client)
 
 
+@dataclass(slots=True)
+class Quota:
+    """So many a second, and how many more there were."""
+
+    second: int = 0
+    told: int = 0
+    silenced: int = 0
+
+    def take(self, now: float) -> int | None:
+        """How many were silenced before this one; None if it is to be silent too."""
+        if int(now) != self.second:
+            self.second, self.told = int(now), 0
+        if self.told >= INCIDENTS_PER_SECOND:
+            self.silenced += 1
+            return None
+        self.told += 1
+        silenced, self.silenced = self.silenced, 0
+        return silenced
+
+
 class Register:
     """All live connections of a worker."""
 
@@ -83,6 +106,7 @@ class Register:
         self._prefix = f"{worker}-{int(clock() * 1000) & 0xFFFFFFFF:x}"
         self._live: set[LiveConnection] = set()
         self._of_pod: dict[str, int] = {}
+        self._quotas: dict[str, Quota] = {}
         self._ended = trio.Event()
 
     async def wait_empty(self) -> None:
@@ -127,6 +151,9 @@ class Register:
             with live.scope:
                 await work()
             failure = live.revoked
+        except trio.Cancelled:
+            failure = Revoked("the agent is stopping")
+            raise
         except (PodlockError, OSError) as error:
             failure = live.revoked or error
         except Exception as error:
@@ -135,8 +162,15 @@ class Register:
         finally:
             self._live.discard(live)
             self._ended.set()
-            self._of_pod[live.pod.uid] -= 1
+            self._forget(live.pod)
             self._report(live.session, failure)
+
+    def _forget(self, pod: LocalPod) -> None:
+        left = self._of_pod[pod.uid] - 1
+        if left:
+            self._of_pod[pod.uid] = left
+        else:
+            del self._of_pod[pod.uid]
 
     def judge_again(self, policies: Mapping[str, InboundPolicy]) -> None:
         """Policies changed: end the connections that lost their permit, only those."""
@@ -167,10 +201,19 @@ class Register:
                 self.tell(live.session.count())
 
     def incident(self, kind: str, subject: str, message: str) -> None:
-        """Tell something that belongs to no connection."""
-        self.tell(
-            Incident(kind=kind, object=subject, message=message, time=self._clock())
-        )
+        """
+        Tell something that belongs to no connection.
+
+        A peer can cause these for nothing, so of each kind only so many are told a
+        second; the next one says how many were not.
+        """
+        now = self._clock()
+        silenced = self._quotas.setdefault(kind, Quota()).take(now)
+        if silenced is None:
+            return
+        if silenced:
+            message = f"{message} ({silenced} more of this kind were not told)"
+        self.tell(Incident(kind=kind, object=subject, message=message, time=now))
 
     def _report(self, session: Session, failure: BaseException | None) -> None:
         reason = None if failure is None else str(failure) or type(failure).__name__

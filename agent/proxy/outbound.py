@@ -7,6 +7,8 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import trio
+
 from agent.addresses import ClientAddress, SocketAddress
 from agent.errors import Refused
 from agent.hbone.connection import ConnectRequest, ErrorCode
@@ -15,7 +17,7 @@ from agent.proxy.buffers import BufferPool
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.pod import LocalPod
-from agent.proxy.pool import Pool, PoolKey
+from agent.proxy.pool import CannotTunnel, Pool, PoolKey
 from agent.proxy.relay import relay
 from agent.proxy.routing import NoRoute, Outside, ToPeer, route
 from agent.proxy.seams import KernelMaps
@@ -48,6 +50,7 @@ class Outbound:
     pool: Pool
     buffers: BufferPool
     world: World
+    answer_seconds: float
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
@@ -129,32 +132,34 @@ class Outbound:
         pod, peer = live.pod, to.peer
         key = PoolKey(pod.uid, pod.identity, peer.uid, peer.identity, to.tunnel)
         first = await self.pool.tunnel(pod, key)
-        _identified(live, first)
+        live.session.advance(State.IDENTIFIED)
         try:
-            return await _accepted(live, first, request)
+            return await self._accepted(live, first, request)
         except (TunnelLost, PeerReset):
             second = await self.pool.tunnel(pod, key)
             if second is first:
                 raise
-            return await _accepted(live, second, request)
+            return await self._accepted(live, second, request)
 
+    async def _accepted(
+        self, live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
+    ) -> TunnelStream:
+        live.session.peer = peer_certificate(tunnel)
+        stream = tunnel.open_stream(request)
+        with stream.aborting(ErrorCode.CANCEL):
+            status = await self._answer(stream)
+            if status != 200:
+                text = ANSWERS.get(status, f"the destination's agent answered {status}")
+                raise PeerRefused(text)
+        live.session.advance(State.AUTHORIZED)
+        return stream
 
-async def _accepted(
-    live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
-) -> TunnelStream:
-    stream = tunnel.open_stream(request)
-    with stream.aborting(ErrorCode.CANCEL):
-        status = await stream.answer()
-        if status != 200:
-            text = ANSWERS.get(status, f"the destination's agent answered {status}")
-            raise PeerRefused(text)
-    live.session.advance(State.AUTHORIZED)
-    return stream
-
-
-def _identified(live: LiveConnection, tunnel: Tunnel) -> None:
-    live.session.advance(State.IDENTIFIED)
-    live.session.peer = peer_certificate(tunnel)
+    async def _answer(self, stream: TunnelStream) -> int:
+        """The peer connects to its application first: it has that long, and some."""
+        seconds = self.answer_seconds
+        with trio.move_on_after(seconds):
+            return await stream.answer()
+        raise CannotTunnel(f"no answer to the CONNECT within {seconds:g} s")
 
 
 def _own(pod: LocalPod, peer: SocketAddress, version: int) -> ClientAddress:

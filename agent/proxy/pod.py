@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -16,6 +16,9 @@ from agent.proxy.instructions import PodCaptured
 
 if TYPE_CHECKING:
     from agent.proxy.tunnel import Tunnel
+
+
+CLOSED: Final = -1
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +58,11 @@ class LocalPod:
             outbound=tuple(outbound),
         )
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was released; nothing new may start on it."""
+        return self.netns_fd == CLOSED
+
     def stop_listening(self) -> None:
         """Take no more connections; those there are go on."""
         for listener in (self.tunnel, self.inbound, *self.outbound):
@@ -73,4 +81,6 @@ class LocalPod:
         self.stop_listening()
         for tunnel in list(self.tunnels):
             tunnel.shut("the pod is gone")
+        # Whoever still holds this pod must not enter what gets the number next.
         os.close(self.netns_fd)
+        self.netns_fd = CLOSED

@@ -110,7 +110,7 @@ class Pool:
         opening = self._opening[key] = _Opening()
         try:
             return await self._open(pod, key)
-        except PodlockError as error:
+        except (PodlockError, OSError) as error:
             opening.error = CannotTunnel(f"tunnel to {key.address}: {error}")
             raise opening.error from error
         finally:
@@ -131,10 +131,10 @@ class Pool:
         )
         try:
             peer = verified_peer(transport.tls, self._trust_domain, key.peer)
+            tunnel = Tunnel(transport, Connection(Role.CLIENT), peer, self._limits)
         except BaseException:
             transport.close()
             raise
-        tunnel = Tunnel(transport, Connection(Role.CLIENT), peer, self._limits)
         await self._nursery.start(self._keep, key, tunnel)
         return tunnel
 

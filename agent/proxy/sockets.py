@@ -19,7 +19,13 @@ def tune(sock: socket.socket) -> None:
 
     Nagle's delay would add up with the application's own; keep-alive finds peers that
     vanished (180 s, as ztunnel has it), because idle connections have no other limit.
+    A connection that was reset already takes no options; whoever uses it will see.
     """
+    with contextlib.suppress(OSError):
+        _tune(sock)
+
+
+def _tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 180)

@@ -24,6 +24,7 @@ from agent.identity.certificate import (
     require_identity,
     require_trust_domain,
 )
+from agent.identity.clock import Clock, utc_now
 from agent.identity.context import load_credential
 from agent.identity.credential import Credential
 from agent.identity.spiffe import SpiffeId, TrustDomain
@@ -104,9 +105,15 @@ def verified_peer(
 
 
 class ContextStore:
-    """The current contexts of every identity of this node."""
+    """
+    The current contexts of every identity of this node.
 
-    def __init__(self) -> None:
+    A certificate that has ended is not presented: its identity has none until a new
+    one comes. `clock` gives aware UTC.
+    """
+
+    def __init__(self, clock: Clock = utc_now) -> None:
+        self._clock = clock
         self._bundle: Bundle | None = None
         self._credentials: dict[SpiffeId, Credential] = {}
         self._built: dict[SpiffeId, Contexts] = {}
@@ -125,7 +132,7 @@ class ContextStore:
         self._announce()
 
     def current(self, identity: SpiffeId) -> Contexts | None:
-        """The contexts of `identity`, or None without a certificate or a bundle."""
+        """The contexts of `identity`, or None without a valid certificate, a bundle."""
         built = self._built.get(identity)
         if built is None:
             credential = self._credentials.get(identity)
@@ -133,7 +140,7 @@ class ContextStore:
                 return None
             built = build_contexts(credential, self._bundle)
             self._built[identity] = built
-        return built
+        return built if self._clock() <= built.svid.not_after else None
 
     async def wait(self, identity: SpiffeId, timeout_seconds: float) -> Contexts:
         """
@@ -144,9 +151,13 @@ class ContextStore:
             while (contexts := self.current(identity)) is None:
                 await self._news.wait()
             return contexts
-        raise NoCredential(
-            f"no certificate for {identity} within {timeout_seconds:g} s"
-        )
+        raise NoCredential(self._why_none(identity, timeout_seconds))
+
+    def _why_none(self, identity: SpiffeId, seconds: float) -> str:
+        if (credential := self._credentials.get(identity)) is None:
+            return f"no certificate for {identity} within {seconds:g} s"
+        ended = credential.svid.not_after
+        return f"the certificate of {identity} ended at {ended:%Y-%m-%dT%H:%M:%SZ}"
 
     def _announce(self) -> None:
         self._news.set()

@@ -58,12 +58,16 @@ class Transport:
 
         Raises: HandshakeFailed.
         """
-        tls = context.wrap_socket(
-            sock,
-            server_side=server,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-        )
+        try:
+            tls = context.wrap_socket(
+                sock,
+                server_side=server,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+            )
+        except OSError as error:  # reset before we came to it
+            sock.close()
+            raise HandshakeFailed(f"TLS handshake: {explain(error)}") from error
         try:
             with trio.fail_after(timeout_seconds):
                 await _handshake(tls)

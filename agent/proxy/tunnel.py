@@ -43,11 +43,14 @@ from agent.hbone.events import (
     WindowOpened,
 )
 from agent.identity.certificate import Svid
+from agent.log import logger
 from agent.proxy.buffers import HEADER_BYTES
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.session import PeerCertificate
 from agent.proxy.transport import Transport, TransportFailed
 from agent.proxy.tunnel_stream import TunnelStream
+
+log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
 HEARTBEAT: Final = b"podlock!"
@@ -91,6 +94,7 @@ class Tunnel:
         self._sending = trio.Lock()
         self._output = trio.Event()
         self._last_heard = trio.current_time()
+        self._sending_since: float | None = None
         self._tasks: trio.Nursery | None = None
 
     @property
@@ -128,6 +132,9 @@ class Tunnel:
                 except (ProtocolError, TransportFailed) as error:
                     reason = str(error)
                     self.broken = self.closed is None
+                except Exception:  # a bug ends this tunnel, not its neighbours
+                    log.exception("tunnel failed by a bug", peer=str(self.remote))
+                    reason, self.broken = "internal error", True
                 self._tasks.cancel_scope.cancel()
         finally:
             self._end(reason)
@@ -192,11 +199,13 @@ class Tunnel:
             await self._send(memoryview(self.codec.take_output()))
 
     async def _send(self, data: memoryview) -> None:
+        self._sending_since = trio.current_time()
         with trio.CancelScope(shield=True):
             try:
                 await self.transport.send_all(data)
             except TransportFailed as error:
                 raise TunnelLost(self.closed or str(error)) from error
+        self._sending_since = None
 
     def shut(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """Tell the peer GOAWAY and close now; streams on it fail."""
@@ -299,13 +308,21 @@ class Tunnel:
         interval = self._limits.ping_interval_seconds
         while True:
             await trio.sleep(interval)
-            silent = trio.current_time() - self._last_heard
-            if silent > self._limits.ping_timeout_seconds:
-                self._end(f"the peer has been silent for {silent:.0f} s")
+            if dead := self._is_dead():
+                self._end(dead)
                 return
             # Always, also when there is traffic: the answer renews the peer's limits.
             self.codec.ping(HEARTBEAT)
             self.wake()
+
+    def _is_dead(self) -> str | None:
+        """Why the peer must be given up, if it must."""
+        now, patience = trio.current_time(), self._limits.ping_timeout_seconds
+        if now - self._last_heard > patience:
+            return f"the peer has been silent for {now - self._last_heard:.0f} s"
+        if self._sending_since and now - self._sending_since > patience:
+            return f"the peer has not read for {now - self._sending_since:.0f} s"
+        return None
 
 
 def peer_certificate(tunnel: Tunnel) -> PeerCertificate:

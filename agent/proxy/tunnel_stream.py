@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,8 @@ class TunnelStream:
         self._app: socket.socket | None = None
         self._scope: trio.CancelScope | None = None
         self._meter = Meter(Traffic(), app_is_client=True)
-        self._backlog: deque[memoryview] = deque()
+        # Bytes, not pieces: a peer may send a megabyte in frames of one byte.
+        self._backlog = bytearray()
         self._flushing = False
         self._end_received = False
         self._end_delivered = False
@@ -79,7 +79,7 @@ class TunnelStream:
         if self._app is not None and not self._backlog:
             taken = self._write_now(data)
         if taken < len(data) and self._failure is None:
-            self._backlog.append(memoryview(bytes(data[taken:])))
+            self._backlog += data[taken:]
             self._flush_soon()
 
     def fail(self, failure: PodlockError) -> None:
@@ -209,7 +209,7 @@ class TunnelStream:
             return 0
         except OSError as error:
             self._lose_application(error)
-            return len(data)
+            return 0
         self._meter.to_app(taken)
         self.tunnel.codec.consumed(self.id, taken)
         return taken
@@ -224,23 +224,15 @@ class TunnelStream:
         try:
             while self._backlog:
                 await trio.lowlevel.wait_writable(self._app)
-                while self._backlog and (taken := self._write_now(self._backlog[0])):
-                    self._advance_backlog(taken)
+                with memoryview(self._backlog) as waiting:
+                    taken = self._write_now(waiting)
+                del self._backlog[:taken]
                 self.tunnel.wake()
         except trio.ClosedResourceError:
             return  # the connection was closed under us; it has its reason
         self._flushing = False
         if self._end_received:
             self._shut_down()
-
-    def _advance_backlog(self, taken: int) -> None:
-        if not self._backlog:
-            return
-        rest = self._backlog[0][taken:]
-        if rest:
-            self._backlog[0] = rest
-        else:
-            self._backlog.popleft()
 
     def _deliver_end(self) -> None:
         """The peer sends no more; the application hears it after the backlog."""
@@ -262,9 +254,9 @@ class TunnelStream:
 
     def _drop_backlog(self) -> None:
         """Nobody takes these bytes any more: their credit goes back to the tunnel."""
-        for data in self._backlog:
-            self.tunnel.codec.consumed(self.id, len(data))
-        self._backlog.clear()
+        if self._backlog:
+            self.tunnel.codec.consumed(self.id, len(self._backlog))
+            self._backlog = bytearray()
 
     def _shut_down(self) -> None:
         if self._app is not None and not self._end_delivered:

@@ -172,3 +172,17 @@ def test_denied_is_what_the_policy_raises() -> None:
     with pytest.raises(Denied):
         live.authorize(Request(BATCH, SOURCE, 80))
     assert live.session.state is State.LOCATED
+
+
+def test_a_flood_of_incidents_is_summed_up() -> None:
+    """Twenty of a kind are told in a second; the next one says how many were not."""
+    told: list[Message] = []
+    now = [100.0]
+    register = Register(0, told.append, lambda: now[0])
+    for _ in range(50):
+        register.incident("tunnel-refused", "shop/api", "garbage")
+    register.incident("audit", "shop/api", "another kind")
+    assert len(told) == 21
+    now[0] = 101.0
+    register.incident("tunnel-refused", "shop/api", "garbage")
+    assert "30 more" in getattr(told[-1], "message", "")

@@ -161,6 +161,16 @@ class TestContextStore:
             store.install(credential_for(authority, API, datetime.now(UTC)))
         assert found[0].svid.spiffe_id == API
 
+    async def test_an_ended_certificate(self, autojump_clock: trio.abc.Clock) -> None:
+        """It is not presented any more, and the error says since when."""
+        authority = make_authority(datetime.now(UTC))
+        credential = credential_for(authority, API, datetime.now(UTC))
+        store = ContextStore(lambda: credential.svid.not_after + timedelta(seconds=1))
+        store.trust(authority.bundle)
+        store.install(credential)
+        with pytest.raises(NoCredential, match="ended at"):
+            await store.wait(API, 5)
+
     async def test_gives_up(self, autojump_clock: trio.abc.Clock) -> None:
         """The error names the identity."""
         with pytest.raises(NoCredential, match=str(API)):
