@@ -8,17 +8,20 @@ bring news and carry results out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 from agent.app.workers import WorkerProcess, Workers
 from agent.config import Config
-from agent.errors import PodlockError
+from agent.errors import KernelError, PodlockError
 from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential
 from agent.identity.renewer import Renewer
+from agent.identity.rotation import CertificateState
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
 from agent.kube.manifests import Change
@@ -28,13 +31,15 @@ from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
-from agent.workload.connection import ConnectionRefused, Incident, TrafficCounted
+from agent.workload.connection import ConnectionRefused, Incident
 from agent.workload.connection import Message as Told
 from agent.workload.directory import Directory
 from agent.workload.model import Workload
 from agent.workload.registry import NodeView, Registry
 
 log = logger()
+
+USABLE: Final = frozenset({CertificateState.VALID, CertificateState.DUE})
 
 
 class Control:
@@ -59,6 +64,7 @@ class Control:
         self.waiting: dict[str, str] = {}
         self.bundle: Bundle | None = None
         self.loaded = False
+        self._stopping = False
         self._captured_as: dict[str, Workload] = {}
         self._credentials: dict[SpiffeId, Credential] = {}
         self._registry = registry
@@ -81,20 +87,29 @@ class Control:
         if not self.loaded:
             self._forget_strangers()
         self.loaded = True
-        self.renewer.set_wanted(self.view.identities)
-        self.reconcile()
+        self._want_credentials()
+        self._release_gone()
+        # Before any pod is captured: a worker that did not know the peers of a new
+        # pod would take them for the outside.
         self.workers.broadcast(self._world())
+        self.reconcile()
 
     def reconcile(self) -> None:
         """
         Make the captured pods those of the view; what fails is tried again later.
 
-        Releases come first: an address may pass from one pod to the next.
+        A pod that is in the mesh stays captured, whatever changes about it: it is
+        captured over the old state, and where that fails the old state holds. What it
+        gives up goes first, for an address may pass from one pod to the next.
         """
-        for uid in [uid for uid in self.captures if self._is_stale(uid)]:
-            self._release(uid)
+        if self._stopping:
+            return
+        self._release_gone()
+        changed = {uid for uid in self.captures if self._has_changed(uid)}
+        for uid in changed:
+            self._give_up_addresses(uid)
         for uid, pod in self.view.pods.items():
-            if uid not in self.captures:
+            if uid not in self.captures or uid in changed:
                 self._capture(uid, pod)
         self.waiting = {
             u: why for u, why in self.waiting.items() if u in self.view.pods
@@ -108,8 +123,11 @@ class Control:
             reasons.append("the manifests have not been read yet")
         if self.workers.running < len(self.workers.slots):
             reasons.append("a proxy worker is not running")
-        missing = sorted(self.view.identities - self._credentials.keys())
-        reasons += [f"no certificate for {identity} yet" for identity in missing]
+        reasons += [
+            f"no valid certificate for {status.identity}: {status.state.value}"
+            for status in self.renewer.report()
+            if status.state not in USABLE
+        ]
         return reasons + [
             f"{self.view.pods[uid].key} is not captured: {why}"
             for uid, why in self.waiting.items()
@@ -121,6 +139,7 @@ class Control:
 
         Pods stay enrolled: until the next agent they are refused, not let through.
         """
+        self._stopping = True
         for capture in self.captures.values():
             for listener in (capture.tunnel, capture.inbound, *capture.outbound):
                 listener.close()
@@ -130,19 +149,35 @@ class Control:
 
     def _forget_strangers(self) -> None:
         """Release what an earlier agent captured and nobody wants any more."""
-        for uid in self._enrolment.forget_strangers(self.view.pods.keys()):
+        try:
+            strangers = self._enrolment.forget_strangers(self.view.pods.keys())
+        except (PodlockError, OSError) as error:
+            self._note("release-failed", "pods of an earlier agent", str(error))
+            return
+        for uid in strangers:
             self._note("released", uid, "captured by an earlier agent, and gone since")
 
-    def _is_stale(self, uid: str) -> bool:
-        wanted = self.view.pods.get(uid)
-        captured = self._captured_as[uid]
+    def _release_gone(self) -> None:
+        for uid in self.captures.keys() - self.view.pods.keys():
+            self._release(uid)
+
+    def _has_changed(self, uid: str) -> bool:
+        wanted, captured = self.view.pods[uid], self._captured_as[uid]
         return (
-            wanted is None
-            or wanted.netns != captured.netns
+            wanted.netns != captured.netns
             or wanted.addresses != captured.addresses
             or wanted.service_account != captured.service_account
             or _is_replaced(Path(captured.netns or ""), self.captures[uid].netns_fd)
         )
+
+    def _give_up_addresses(self, uid: str) -> None:
+        """Let go of the addresses that a captured pod has no more, and no others."""
+        held, wanted = self.captures[uid], self.view.pods[uid]
+        kept = [address for address in held.addresses if address in wanted.addresses]
+        if len(kept) < len(held.addresses):
+            netns = Path(self._captured_as[uid].netns or "")
+            with contextlib.suppress(PodlockError):  # told when it is captured again
+                self.captures[uid] = self._enrolment.capture(uid, netns, kept)
 
     def _capture(self, uid: str, pod: Workload) -> None:
         try:
@@ -152,11 +187,16 @@ class Control:
                 self._note("capture-failed", pod.key, str(error))
             self.waiting[uid] = str(error)
             return
-        self.waiting.pop(uid, None)
         self.captures[uid] = capture
         self._captured_as[uid] = pod
+        try:
+            self.workers.broadcast(*self._captured(uid))
+        except KernelError as error:  # no descriptors left; the capture comes again
+            del self.captures[uid], self._captured_as[uid]
+            self.waiting[uid] = str(error)
+            return
+        self.waiting.pop(uid, None)
         self._note("captured", pod.key, f"in the mesh as {self._identity(pod)}")
-        self.workers.broadcast(*self._captured(uid))
 
     def _release(self, uid: str) -> None:
         pod = self._captured_as.pop(uid)
@@ -176,9 +216,9 @@ class Control:
             yield instructions.TrustUpdated(self.bundle), ()
         for credential in self._credentials.values():
             yield instructions.CredentialIssued(credential), ()
+        yield self._world(), ()
         for uid in self.captures:
             yield self._captured(uid)
-        yield self._world(), ()
 
     def _captured(self, uid: str) -> tuple[instructions.PodCaptured, Sequence[int]]:
         capture, pod = self.captures[uid], self._captured_as[uid]
@@ -196,6 +236,12 @@ class Control:
 
     def _world(self) -> instructions.WorldUpdated:
         return instructions.WorldUpdated(self.view.directory, self.view.policies)
+
+    def _want_credentials(self) -> None:
+        self.renewer.set_wanted(self.view.identities)
+        for identity in self._credentials.keys() - self.view.identities:
+            del self._credentials[identity]
+            self.workers.broadcast(instructions.IdentityForgotten(identity))
 
     def _install(self, credential: Credential) -> None:
         identity = credential.svid.spiffe_id
@@ -221,16 +267,13 @@ class Control:
 
     # What the workers tell.
 
-    def _hear(self, worker: WorkerProcess, message: Told) -> None:
+    def _hear(self, _worker: WorkerProcess, message: Told) -> None:
         match message:
             case Incident():
                 self.events.incident(message)
                 log.warning(
                     message.kind, object=message.object, message=message.message
                 )
-            case TrafficCounted():
-                self.ledger.apply(message)
-                worker.counted.set()
             case ConnectionRefused(outcome=outcome, reason=reason, destination=to):
                 self.ledger.apply(message)
                 name = to.workload or to.address

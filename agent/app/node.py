@@ -18,6 +18,7 @@ from typing import Final
 import trio
 
 from agent.app.control import Control
+from agent.app.descriptors import allow_descriptors
 from agent.app.reporter import ControlReporter
 from agent.app.service import load_authority
 from agent.app.stopping import until_signalled
@@ -46,6 +47,7 @@ RECONCILE_SECONDS: Final = 0.5
 def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises: PodlockError for what prevents a start."""
     configure(config.log.level, config.log.format)
+    allow_descriptors()
     trio.run(_run, config)
 
 

@@ -9,8 +9,9 @@ closed. Run as `python -m agent.app.worker FD PINS LEVEL FORMAT`.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import resource
+import math
 import signal
 import socket
 import sys
@@ -22,6 +23,7 @@ from typing import Final, assert_never, cast
 import trio
 
 from agent.addresses import SocketAddress
+from agent.app.descriptors import allow_descriptors
 from agent.errors import PodlockError
 from agent.log import LogFormat, LogLevel, configure, logger
 from agent.proxy import instructions
@@ -35,12 +37,18 @@ from agent.proxy.outbound import Outbound
 from agent.proxy.plaintext import InboundPlaintext
 from agent.proxy.pod import LocalPod
 from agent.proxy.pool import Pool, PoolKey
+from agent.proxy.session import Direction
 from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore
 from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.netns import socket_cookie, socket_in
-from agent.workload.connection import Message, encode
+from agent.workload.connection import (
+    ConnectionClosed,
+    ConnectionOpened,
+    Message,
+    encode,
+)
 from agent.workload.directory import Directory
 
 log = logger()
@@ -48,6 +56,7 @@ log = logger()
 PR_SET_PDEATHSIG: Final = 1
 # Messages about connections that wait for control; some 20 MB when it hangs.
 MAX_UNTOLD: Final = 65536
+TELL_SECONDS: Final = 1.0
 
 ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
 
@@ -73,8 +82,9 @@ class Worker:
         self._channel = channel
         self._nursery = nursery
         self._pods: dict[str, LocalPod] = {}
-        self._news, self._told = trio.open_memory_channel[Message](MAX_UNTOLD)
+        self._news, self._told = trio.open_memory_channel[Message](math.inf)
         self._untold = 0
+        self._all_told = trio.Event()
         limits, buffers = start.limits, BufferPool()
         self._contexts = ContextStore()
         self._register = Register(start.worker, self._note, time.time)
@@ -108,7 +118,9 @@ class Worker:
         self._nursery.start_soon(self._pool.close_idle)
         while True:
             frame = await self._channel.receive()
-            self._apply(instructions.decode(frame))
+            instruction = instructions.decode(frame)
+            assert not isinstance(instruction, instructions.Start)
+            self._apply(instruction)
 
     def _apply(self, message: instructions.Instruction) -> None:
         match message:
@@ -119,38 +131,39 @@ class Worker:
                 self._release(uid, "the pod left the mesh or is gone")
             case instructions.CredentialIssued(credential):
                 self._contexts.install(credential)
+            case instructions.IdentityForgotten(identity):
+                self._contexts.forget(identity)
             case instructions.TrustUpdated(bundle):
-                self._contexts.trust(bundle)
+                if self._contexts.trust(bundle):
+                    self._drain_tunnels()
             case instructions.WorldUpdated():
                 self._update(message)
             case instructions.CountTraffic():
                 self._register.count_traffic()
             case instructions.Drain(seconds):
                 self._nursery.start_soon(self._drain, seconds)
-            case instructions.Start():
-                log.error("a second start message")
             case _:
                 assert_never(message)
 
     def _capture(self, pod: LocalPod) -> None:
         self._release(pod.uid, "the pod was captured anew")
         self._pods[pod.uid] = pod
-        self._accept(pod, pod.tunnel, self._inbound.serve)
-        self._accept(pod, pod.inbound, self._plaintext.serve)
+        self._accept(pod.tunnel, self._bounded(pod, self._inbound.serve, "inbound"))
+        plaintext = self._bounded(pod, self._plaintext.serve, "inbound")
+        self._accept(pod.inbound, plaintext)
+        outbound = self._bounded(pod, self._outbound.serve, "outbound")
         for listener in pod.outbound:
-            self._accept(pod, listener, self._outbound.serve)
+            self._accept(listener, outbound)
 
-    def _accept(self, pod: LocalPod, listener: socket.socket, serve: ServePod) -> None:
-        self._nursery.start_soon(
-            accept_loop, listener, self._bounded(pod, serve), self._nursery
-        )
+    def _accept(self, listener: socket.socket, serve: Serve) -> None:
+        self._nursery.start_soon(accept_loop, listener, serve, self._nursery)
 
-    def _bounded(self, pod: LocalPod, serve: ServePod) -> Serve:
+    def _bounded(self, pod: LocalPod, serve: ServePod, direction: Direction) -> Serve:
         """`serve` for one pod, up to the number of connections that it may have."""
         limit = self._start.limits.connections_per_pod
 
         async def bounded(sock: socket.socket, peer: SocketAddress) -> None:
-            if self._register.count(pod) >= limit:
+            if self._register.count(pod, direction) >= limit:
                 close_hard(sock)
                 text = f"connection from {peer} refused: {limit} are open"
                 self._register.incident("limit", pod.name, text)
@@ -196,28 +209,46 @@ class Worker:
         if peer is not None and peer.meshed and peer.uid != live.pod.uid:
             live.revoke(Revoked(f"{peer.name} is in the mesh now"))
 
+    def _drain_tunnels(self) -> None:
+        """New connections shake hands anew; those there are go on."""
+        for pod in self._pods.values():
+            pod.drain_tunnels()
+        self._pool.drain()
+
     async def _drain(self, seconds: float) -> None:
         for pod in self._pods.values():
-            pod.drain()
-        self._pool.drain()
+            pod.stop_listening()
+        self._drain_tunnels()
         with trio.move_on_after(seconds):
             await self._register.wait_empty()
+        # What happened last is worth telling too.
+        self._news.close()
+        with trio.move_on_after(TELL_SECONDS):
+            await self._all_told.wait()
         self._nursery.cancel_scope.cancel()
 
     def _note(self, message: Message) -> None:
-        """Queue a message for control; a control that lags does not grow us."""
-        try:
-            self._news.send_nowait(message)
-        except trio.WouldBlock:
+        """
+        Queue a message for control; a control that lags does not grow us for ever.
+
+        What opened and closed is told in any case: control's list must stay true.
+        """
+        waiting = self._news.statistics().current_buffer_used
+        vital = isinstance(message, ConnectionOpened | ConnectionClosed)
+        if waiting >= MAX_UNTOLD and not vital:
             self._untold += 1
+            return
+        with contextlib.suppress(trio.ClosedResourceError):  # the worker is ending
+            self._news.send_nowait(message)
 
     async def _tell(self) -> None:
         async for message in self._told:
             await self._channel.send(encode(message))
-            if self._untold:
+            if self._untold and not self._news.statistics().current_buffer_used:
                 text = f"{self._untold} messages were lost: control did not keep up"
                 self._untold = 0
                 self._register.incident("lost", f"worker {self._start.worker}", text)
+        self._all_told.set()
 
 
 async def serve(descriptor: int, pins: Path) -> None:
@@ -245,8 +276,7 @@ def main(arguments: list[str]) -> int:
     configure(cast(LogLevel, level), cast(LogFormat, form))
     # Control's death ends us even if it could not close the channel.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allow_descriptors()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # control decides when we stop
     trio.run(serve, int(descriptor), Path(pins))
     return 0

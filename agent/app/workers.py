@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import socket
@@ -9,14 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from agent.config import Config
-from agent.errors import InputError
+from agent.errors import InputError, KernelError, PodlockError
 from agent.log import logger
 from agent.proxy.channel import Channel, ChannelClosed
 from agent.proxy.instructions import Drain, Instruction, Start, encode
@@ -32,22 +33,50 @@ LAST_PAUSE_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parcel:
-    """A message and duplicates of the descriptors that go with it."""
+    """
+    An instruction and duplicates of the descriptors that go with it, for `shares`
+    workers; the last one to have it closes them.
+    """
 
     frame: bytes
     descriptors: tuple[int, ...] = ()
+    shares: int = 1
 
     @classmethod
-    def of(cls, message: Instruction, descriptors: Sequence[int] = ()) -> Parcel:
-        """Duplicates, because the pod may be released before this is sent."""
-        return cls(encode(message), tuple(os.dup(fd) for fd in descriptors))
+    def of(
+        cls,
+        message: Start | Instruction,
+        descriptors: Sequence[int] = (),
+        shares: int = 1,
+    ) -> Parcel:
+        """
+        Duplicates, because the pod may be released before this is sent.
+
+        Raises: KernelError when there are no descriptors left; none is leaked.
+        """
+        with contextlib.ExitStack() as undo:
+            try:
+                made = tuple(_duplicate(descriptor, undo) for descriptor in descriptors)
+            except OSError as error:
+                text = f"descriptors for a worker: {error.strerror}"
+                raise KernelError(text) from error
+            undo.pop_all()
+        return cls(encode(message), made, shares)
 
     def close(self) -> None:
-        """Close the duplicates."""
-        for descriptor in self.descriptors:
-            os.close(descriptor)
+        """One worker less has it."""
+        self.shares -= 1
+        if not self.shares:
+            for descriptor in self.descriptors:
+                os.close(descriptor)
+
+
+def _duplicate(descriptor: int, undo: contextlib.ExitStack) -> int:
+    duplicate = os.dup(descriptor)
+    undo.callback(os.close, duplicate)
+    return duplicate
 
 
 State = Callable[[], Iterable[tuple[Instruction, Sequence[int]]]]
@@ -62,7 +91,6 @@ class WorkerProcess:
     started: float = 0.0
     restarts: int = -1
     outbox: trio.MemorySendChannel[Parcel] | None = None
-    counted: trio.Event = field(default_factory=trio.Event)
 
 
 Hear = Callable[[WorkerProcess, Told], None]
@@ -92,10 +120,16 @@ class Workers:
         self._all_ended.set()
 
     def broadcast(self, message: Instruction, descriptors: Sequence[int] = ()) -> None:
-        """Queue a message for every worker; one that starts later gets the state."""
-        for slot in self.slots:
-            if slot.outbox is not None:
-                slot.outbox.send_nowait(Parcel.of(message, descriptors))
+        """
+        Queue a message for every worker; one that starts later gets the state.
+
+        Raises: KernelError, before any worker has it.
+        """
+        outboxes = [slot.outbox for slot in self.slots if slot.outbox is not None]
+        if outboxes:
+            parcel = Parcel.of(message, descriptors, len(outboxes))
+            for outbox in outboxes:
+                outbox.send_nowait(parcel)
 
     async def drain(self) -> None:
         """Let connections finish for `drain_seconds`; returns when all have ended."""
@@ -116,17 +150,24 @@ class Workers:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while True:
+        while not self._draining:
             began = time.monotonic()
-            await self._live(slot, task_status)
-            task_status = trio.TASK_STATUS_IGNORED
-            self._died(slot)
-            if self._draining:
-                return
+            try:
+                await self._live(slot, task_status)
+            except (PodlockError, OSError) as error:  # no process to be had, say
+                log.error("worker not started", worker=slot.index, error=str(error))
+            else:
+                task_status = trio.TASK_STATUS_IGNORED
             if time.monotonic() - began > LAST_PAUSE_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
-            await trio.sleep(pause)
+            await self._mourn(slot, pause)
             pause = min(pause * 2, LAST_PAUSE_SECONDS)
+
+    async def _mourn(self, slot: WorkerProcess, pause_seconds: float) -> None:
+        """A worker that ends while draining did as it was told."""
+        if not self._draining:
+            self._died(slot)
+            await trio.sleep(pause_seconds)
 
     async def _live(
         self, slot: WorkerProcess, task_status: trio.TaskStatus[None]
@@ -143,7 +184,9 @@ class Workers:
             slot.outbox = outbox
             task_status.started()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_deliver, queue, channel)
+                # Whichever ends first ends the process: a worker that can not be told
+                # of a policy is as bad as one that is gone.
+                nursery.start_soon(_deliver, queue, channel, nursery.cancel_scope)
                 await self._listen(slot, channel)
                 nursery.cancel_scope.cancel()
         finally:
@@ -205,12 +248,16 @@ class Workers:
                 log.error("a worker's message was not understood", error=str(error))
 
 
-async def _deliver(queue: trio.MemoryReceiveChannel[Parcel], channel: Channel) -> None:
+async def _deliver(
+    queue: trio.MemoryReceiveChannel[Parcel],
+    channel: Channel,
+    scope: trio.CancelScope,
+) -> None:
     async for parcel in queue:
         try:
             await channel.send(parcel.frame, parcel.descriptors)
         except ChannelClosed:
-            return  # the listener sees the end of the stream too
+            scope.cancel()
         finally:
             parcel.close()
 

@@ -231,6 +231,11 @@ class Connection:
         """No new streams: a GOAWAY was sent or received, or the connection failed."""
         return self._link.draining
 
+    @property
+    def farewell_said(self) -> bool:
+        """Draining, and the peer knows which stream was the last that we served."""
+        return self._link.draining and not self._link.farewell_pending
+
     # The client
 
     def open_stream(self, request: ConnectRequest) -> int:

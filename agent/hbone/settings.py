@@ -27,7 +27,7 @@ _ENTRY: Final = struct.Struct(">HI")
 
 # All streams of a connection together. More than one stream's window, or one stalled
 # stream could take all credit and starve the others.
-CONNECTION_WINDOW_BYTES: Final = 16 * 2**20
+CONNECTION_WINDOW_BYTES: Final = 4 * 2**20
 
 # What we keep of a header list where our own settings name no limit.
 DEFAULT_HEADER_LIST_BYTES: Final = 2**16

@@ -1,8 +1,9 @@
 """
-Buffers that connections borrow for the microseconds they need one.
+Buffers that connections borrow from the moment they have bytes until those are sent.
 
 An idle connection holds none: a task first waits until its socket is readable and
-only then takes a buffer. So memory follows activity, not the number of connections.
+only then takes a buffer. So memory follows activity, not the number of connections; a
+connection whose far side does not take its bytes keeps one buffer (64 KiB).
 """
 
 from __future__ import annotations

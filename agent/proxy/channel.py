@@ -76,9 +76,12 @@ class Channel:
         space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
         while len(self._received) < wanted:
             try:
-                data, ancillary, _, _ = await self._socket.recvmsg(1 << 18, space)
+                data, ancillary, flags, _ = await self._socket.recvmsg(1 << 18, space)
             except OSError as error:
                 raise ChannelClosed(f"channel: {error.strerror}") from error
+            if flags & socket.MSG_CTRUNC:
+                # Some are lost, and those of the next frame would pass for them.
+                raise ChannelClosed("channel: no room for the descriptors that came")
             for level, kind, payload in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     numbers = array.array("i")

@@ -61,19 +61,36 @@ class Dialer:
 
         Raises: CannotConnect.
         """
-        sock = self._open(pod, destination)
-        source = None
+        sock, source = self._bound(pod, destination)
         try:
-            sock.bind((str(destination.ip), 0))
-            source = SocketAddress.of(sock.getsockname())
             self._maps.announce(pod.netns_cookie, source, client)
             await self._connect(sock, destination)
         except BaseException:
-            if source is not None:
-                self._maps.withdraw(pod.netns_cookie, source)
+            self._maps.withdraw(pod.netns_cookie, source)
             close_hard(sock)
             raise
         return sock
+
+    def _bound(
+        self, pod: LocalPod, destination: DeliveryAddress
+    ) -> tuple[socket.socket, SocketAddress]:
+        """
+        A socket with a source of its own at the pod's address.
+
+        Never the destination itself: with nobody listening there, TCP would connect
+        the socket to itself (RFC 9293 section 3.5, simultaneous open).
+        """
+        while True:
+            sock = self._open(pod, destination)
+            try:
+                sock.bind((str(destination.ip), 0))
+                source = SocketAddress.of(sock.getsockname())
+            except OSError as error:
+                sock.close()
+                raise CannotConnect(f"{destination}: {explain(error)}") from error
+            if source != destination:
+                return sock, source
+            sock.close()
 
     @contextlib.contextmanager
     def carrying(self, pod: LocalPod, app: socket.socket) -> Iterator[None]:

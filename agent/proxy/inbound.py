@@ -49,20 +49,27 @@ class InboundTunnels:
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
     ) -> None:
         """Serve one accepted tunnel; owns `sock`."""
-        pod.handshakes += 1
+        pod.tunnels_from[peer.ip] += 1
         try:
-            if pod.handshakes + len(pod.tunnels) > self.limits.connections_per_pod:
-                raise TooManyTunnels(f"{len(pod.tunnels)} tunnels are open")
+            await self._serve(pod, sock, peer)
+        finally:
+            pod.tunnels_from[peer.ip] -= 1
+            if not pod.tunnels_from[peer.ip]:
+                del pod.tunnels_from[peer.ip]
+
+    async def _serve(
+        self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
+    ) -> None:
+        try:
+            self._refuse_too_many(pod, peer)
             tunnel = await self._establish(pod, sock)
         except (PodlockError, OSError) as error:
             close_hard(sock)
             text = f"tunnel from {peer} refused: {error}"
             self.register.incident("tunnel-refused", pod.name, text)
             return
-        finally:
-            pod.handshakes -= 1
-        if pod.closed:
-            tunnel.shut("the pod is gone")
+        if not pod.listening:
+            tunnel.shut("the pod takes no tunnels any more")
             return
         pod.tunnels.add(tunnel)
         try:
@@ -72,6 +79,17 @@ class InboundTunnels:
         if tunnel.broken:
             text = f"tunnel from {peer} ({tunnel.peer.spiffe_id}): {tunnel.closed}"
             self.register.incident("tunnel-broken", pod.name, text)
+
+    def _refuse_too_many(self, pod: LocalPod, peer: SocketAddress) -> None:
+        """
+        Tunnels and handshakes, of one address and of all: each tunnel may make us
+        hold a connection window, and a handshake costs its sender nothing.
+        """
+        theirs, all_of_them = pod.tunnels_from[peer.ip], pod.tunnels_from.total()
+        if theirs > self.limits.tunnels_per_source:
+            raise TooManyTunnels(f"{theirs - 1} tunnels from {peer.ip} are open")
+        if all_of_them > self.limits.connections_per_pod:
+            raise TooManyTunnels(f"{all_of_them - 1} tunnels are open")
 
     async def _establish(self, pod: LocalPod, sock: socket.socket) -> Tunnel:
         contexts = await self.contexts.wait(
@@ -90,6 +108,8 @@ class InboundTunnels:
                 Connection(Role.SERVER),
                 peer,
                 self.limits,
+                self.nursery,
+                min(peer.not_after, contexts.svid.not_after),
                 on_request=partial(self._requested, pod),
                 on_malformed=partial(self._malformed, pod),
             )
@@ -100,6 +120,11 @@ class InboundTunnels:
     def _requested(
         self, pod: LocalPod, tunnel: Tunnel, stream: TunnelStream, asked: ConnectRequest
     ) -> None:
+        if self.register.count(pod, "inbound") >= self.limits.connections_per_pod:
+            stream.refuse(503)
+            text = f"a connection of {tunnel.peer.spiffe_id} refused: too many are open"
+            self.register.incident("limit", pod.name, text)
+            return
         self.nursery.start_soon(self._serve_stream, pod, tunnel, stream, asked)
 
     def _malformed(self, pod: LocalPod, tunnel: Tunnel, reason: str) -> None:
@@ -120,6 +145,8 @@ class InboundTunnels:
         )
         live.session.peer = peer_certificate(tunnel)
         live.session.advance(State.IDENTIFIED)
+        live.stream = stream
+        stream.watch(live.revoke)
         work = partial(self._admit_and_relay, live, tunnel, stream, asked)
         await self.register.run(live, work)
 

@@ -67,6 +67,13 @@ class CredentialIssued:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityForgotten:
+    """No pod of this node has the identity any more: forget its key."""
+
+    identity: SpiffeId
+
+
+@dataclass(frozen=True, slots=True)
 class TrustUpdated:
     """The anchors that peers must chain to."""
 
@@ -94,10 +101,10 @@ class Drain:
 
 
 Instruction = (
-    Start
-    | PodCaptured
+    PodCaptured
     | PodReleased
     | CredentialIssued
+    | IdentityForgotten
     | TrustUpdated
     | WorldUpdated
     | CountTraffic
@@ -105,12 +112,12 @@ Instruction = (
 )
 
 
-def encode(instruction: Instruction) -> bytes:
+def encode(instruction: Start | Instruction) -> bytes:
     """An instruction as the frame that `decode` reads."""
     return pickle.dumps(instruction, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def decode(frame: bytes) -> Instruction:
+def decode(frame: bytes) -> Start | Instruction:
     """An instruction from control's frame, which is as trusted as the code itself."""
-    told: Instruction = pickle.loads(frame)  # noqa: S301  (a private socketpair)
+    told: Start | Instruction = pickle.loads(frame)  # noqa: S301  (a private socketpair)
     return told

@@ -16,6 +16,7 @@ class ProxyLimits:
 
     connections_per_pod: int = 4096
     tunnel_streams: int = 100
+    tunnels_per_source: int = 64
     connect_timeout_seconds: float = 10.0
     handshake_timeout_seconds: float = 10.0
     credential_timeout_seconds: float = 10.0

@@ -29,7 +29,7 @@ async def accept_loop(
     Start `serve(connection, peer)` in `nursery` for each connection; `serve` owns the
     socket. Ends when the listener is closed.
     """
-    while True:
+    while listener.fileno() >= 0:
         try:
             await trio.lowlevel.wait_readable(listener)
             for _ in range(BATCH):
@@ -44,7 +44,5 @@ async def accept_loop(
         except trio.ClosedResourceError:
             return
         except OSError as error:
-            if listener.fileno() < 0:
-                return
             log.warning("accept failed", error=error.strerror)
             await trio.sleep(PAUSE_SECONDS)

@@ -9,6 +9,7 @@ connection in the register, and whichever policy came last has judged it.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +23,7 @@ from agent.policy.decision import Denied, Permit, Request, authorize
 from agent.policy.rule import InboundPolicy
 from agent.proxy.pod import LocalPod
 from agent.proxy.session import Direction, End, Meter, Path, Session, State
+from agent.proxy.tunnel_stream import TunnelStream
 from agent.workload.connection import Ending, Incident, Message
 
 log = logger()
@@ -46,6 +48,7 @@ class LiveConnection:
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     request: Request | None = None
     outside: SocketAddress | None = None
+    stream: TunnelStream | None = None
     revoked: PodlockError | None = None
 
     def authorize(self, request: Request) -> Permit:
@@ -57,7 +60,7 @@ class LiveConnection:
         self.session.rule = permit.rule
         self.session.advance(State.AUTHORIZED)
         if permit.audit:
-            self.register.incident("audit", self.pod.name, str(permit.rule))
+            self.register.audit(self.pod.name, self.session.source, permit.rule)
         return permit
 
     def opened(self) -> None:
@@ -65,9 +68,12 @@ class LiveConnection:
         self.register.tell(self.session.open())
 
     def revoke(self, reason: PodlockError) -> None:
-        """End the connection at once."""
-        self.revoked = reason
-        self.scope.cancel()
+        """End the connection at once: from here on no byte reaches the application."""
+        if self.revoked is None:
+            self.revoked = reason
+            if self.stream is not None:
+                self.stream.fail(reason)
+            self.scope.cancel()
 
     def meter(self, *, app_is_client: bool) -> Meter:
         """The session's counters, as seen from one application's socket."""
@@ -105,8 +111,9 @@ class Register:
         # Distinguishes this worker's ids from those of its predecessor.
         self._prefix = f"{worker}-{int(clock() * 1000) & 0xFFFFFFFF:x}"
         self._live: set[LiveConnection] = set()
-        self._of_pod: dict[str, int] = {}
-        self._quotas: dict[str, Quota] = {}
+        # Apart by direction: what others open does not keep the pod from opening.
+        self._of_pod: Counter[tuple[str, Direction]] = Counter()
+        self._quotas: dict[tuple[str, str], Quota] = {}
         self._ended = trio.Event()
 
     async def wait_empty(self) -> None:
@@ -115,9 +122,9 @@ class Register:
             self._ended = trio.Event()
             await self._ended.wait()
 
-    def count(self, pod: LocalPod) -> int:
-        """How many connections of a pod are live."""
-        return self._of_pod.get(pod.uid, 0)
+    def count(self, pod: LocalPod, direction: Direction) -> int:
+        """How many connections of a pod are live, in one direction."""
+        return self._of_pod[pod.uid, direction]
 
     def begin(
         self, pod: LocalPod, direction: Direction, path: Path, source: End, to: End
@@ -134,7 +141,7 @@ class Register:
         )
         live = LiveConnection(session, pod, self)
         self._live.add(live)
-        self._of_pod[pod.uid] = self.count(pod) + 1
+        self._of_pod[pod.uid, direction] += 1
         return live
 
     async def run(
@@ -162,15 +169,13 @@ class Register:
         finally:
             self._live.discard(live)
             self._ended.set()
-            self._forget(live.pod)
+            self._forget(live.pod.uid, live.session.direction)
             self._report(live.session, failure)
 
-    def _forget(self, pod: LocalPod) -> None:
-        left = self._of_pod[pod.uid] - 1
-        if left:
-            self._of_pod[pod.uid] = left
-        else:
-            del self._of_pod[pod.uid]
+    def _forget(self, uid: str, direction: Direction) -> None:
+        self._of_pod[uid, direction] -= 1
+        if not self._of_pod[uid, direction]:
+            del self._of_pod[uid, direction]
 
     def judge_again(self, policies: Mapping[str, InboundPolicy]) -> None:
         """Policies changed: end the connections that lost their permit, only those."""
@@ -204,16 +209,23 @@ class Register:
         """
         Tell something that belongs to no connection.
 
-        A peer can cause these for nothing, so of each kind only so many are told a
-        second; the next one says how many were not.
+        A peer can cause these for nothing, so of each kind and subject only so many are
+        told a second; the next one says how many were not.
         """
         now = self._clock()
-        silenced = self._quotas.setdefault(kind, Quota()).take(now)
+        silenced = self._quotas.setdefault((kind, subject), Quota()).take(now)
         if silenced is None:
             return
         if silenced:
             message = f"{message} ({silenced} more of this kind were not told)"
         self.tell(Incident(kind=kind, object=subject, message=message, time=now))
+
+    def audit(self, subject: str, source: End, rule: str) -> None:
+        """Tell of a connection that only audit let in; each of them, it is a trail."""
+        who = source.identity or source.address
+        message = f"{who} was let in: {rule}"
+        now = self._clock()
+        self.tell(Incident(kind="audit", object=subject, message=message, time=now))
 
     def _report(self, session: Session, failure: BaseException | None) -> None:
         reason = None if failure is None else str(failure) or type(failure).__name__

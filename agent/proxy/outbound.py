@@ -73,7 +73,8 @@ class Outbound:
                     raise NoRoute("a connection to the agent's own outbound port")
                 if not pod.addresses:
                     raise NoRoute("the pod has no address of its own")
-                decided = route(original, pod.addresses, self.world.directory, _choose)
+                directory = self.world.known()
+                decided = route(original, pod.addresses, directory, _choose)
                 await self._follow(live, decided, sock, client)
 
         await self.register.run(live, work)
@@ -116,6 +117,7 @@ class Outbound:
     ) -> None:
         request = ConnectRequest(str(to.delivery), format_forwarded(client))
         stream = await self._ask(live, to, request)
+        live.stream = stream
         with stream.aborting():
             live.opened()
             await stream.relay(sock, self.buffers, live.meter(app_is_client=True))

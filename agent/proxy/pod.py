@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +37,8 @@ class LocalPod:
     inbound: socket.socket
     outbound: tuple[socket.socket, ...]
     tunnels: set[Tunnel] = field(default_factory=set)
-    handshakes: int = 0
+    tunnels_from: Counter[IPAddress] = field(default_factory=Counter)
+    listening: bool = True
 
     @classmethod
     def adopt(cls, told: PodCaptured, descriptors: list[int]) -> LocalPod:
@@ -58,21 +60,16 @@ class LocalPod:
             outbound=tuple(outbound),
         )
 
-    @property
-    def closed(self) -> bool:
-        """Whether it was released; nothing new may start on it."""
-        return self.netns_fd == CLOSED
-
     def stop_listening(self) -> None:
         """Take no more connections; those there are go on."""
+        self.listening = False
         for listener in (self.tunnel, self.inbound, *self.outbound):
             if listener.fileno() >= 0:
                 trio.lowlevel.notify_closing(listener)
                 listener.close()
 
-    def drain(self) -> None:
-        """Take no more connections, and no more streams on its inbound tunnels."""
-        self.stop_listening()
+    def drain_tunnels(self) -> None:
+        """No more streams on its inbound tunnels; those there are go on."""
         for tunnel in self.tunnels:
             tunnel.drain()
 

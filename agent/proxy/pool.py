@@ -131,7 +131,14 @@ class Pool:
         )
         try:
             peer = verified_peer(transport.tls, self._trust_domain, key.peer)
-            tunnel = Tunnel(transport, Connection(Role.CLIENT), peer, self._limits)
+            tunnel = Tunnel(
+                transport,
+                Connection(Role.CLIENT),
+                peer,
+                self._limits,
+                self._nursery,
+                min(peer.not_after, contexts.svid.not_after),
+            )
         except BaseException:
             transport.close()
             raise

@@ -119,17 +119,28 @@ class ContextStore:
         self._built: dict[SpiffeId, Contexts] = {}
         self._news = trio.Event()
 
-    def trust(self, bundle: Bundle) -> None:
-        """Peers must chain to this bundle from now on."""
+    def trust(self, bundle: Bundle) -> bool:
+        """
+        Peers must chain to this bundle from now on.
+
+        Returns: whether an anchor went, so that open tunnels may rest on it.
+        """
+        before = set(self._bundle.anchors) if self._bundle else set()
         self._bundle = bundle
         self._built.clear()
         self._announce()
+        return bool(before - set(bundle.anchors))
 
     def install(self, credential: Credential) -> None:
         """New handshakes of this identity present this certificate from now on."""
         self._credentials[credential.svid.spiffe_id] = credential
         self._built.pop(credential.svid.spiffe_id, None)
         self._announce()
+
+    def forget(self, identity: SpiffeId) -> None:
+        """This identity has no pod here any more."""
+        self._credentials.pop(identity, None)
+        self._built.pop(identity, None)
 
     def current(self, identity: SpiffeId) -> Contexts | None:
         """The contexts of `identity`, or None without a valid certificate, a bundle."""

@@ -96,6 +96,8 @@ class Transport:
         try:
             count = self._receive_now(buffer)
             while count is None:
+                if self.tls.fileno() < 0:
+                    raise TransportFailed("closed")
                 await trio.lowlevel.wait_readable(self.tls)
                 count = self._receive_now(buffer)
         except (OSError, trio.ClosedResourceError) as error:
@@ -130,15 +132,19 @@ class Transport:
         except OSError as error:
             raise TransportFailed(explain(error)) from error
 
-    async def send_all(self, data: memoryview) -> None:
-        """Send everything. Raises: TransportFailed. Must not be cancelled halfway."""
-        sent = self.send_now(data)
-        while sent < len(data):
-            try:
-                await trio.lowlevel.wait_writable(self.tls)
-            except trio.ClosedResourceError as error:
-                raise TransportFailed("closed") from error
-            sent += self.send_now(data[sent:])
+    async def wait_writable(self) -> None:
+        """
+        Wait until `send_now` may take something. Raises: TransportFailed.
+
+        What it did not take must come again, the same bytes: OpenSSL has made a
+        record of them already (SSL_write(3), SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER).
+        """
+        if self.tls.fileno() < 0:
+            raise TransportFailed("closed")
+        try:
+            await trio.lowlevel.wait_writable(self.tls)
+        except trio.ClosedResourceError as error:
+            raise TransportFailed("closed") from error
 
     def close(self) -> None:
         """Say close_notify if the socket takes it, then close."""

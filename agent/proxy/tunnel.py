@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final
 
 import trio
@@ -43,6 +44,7 @@ from agent.hbone.events import (
     WindowOpened,
 )
 from agent.identity.certificate import Svid
+from agent.identity.clock import utc_now
 from agent.log import logger
 from agent.proxy.buffers import HEADER_BYTES
 from agent.proxy.limits import ProxyLimits
@@ -68,7 +70,14 @@ class TunnelLost(PeerError):
 
 
 class Tunnel:
-    """An open tunnel to `peer`, who proved to be `peer.spiffe_id`."""
+    """
+    An open tunnel to `peer`, who proved to be `peer.spiffe_id`.
+
+    It drains when `expires` has come, the end of the certificate that ends first: the
+    streams on it go on, new ones need a handshake. What is left to write to an
+    application when the tunnel ends is written by a task in `nursery`, which outlives
+    the tunnel.
+    """
 
     def __init__(
         self,
@@ -76,6 +85,8 @@ class Tunnel:
         codec: Codec,
         peer: Svid,
         limits: ProxyLimits,
+        nursery: trio.Nursery,
+        expires: datetime,
         on_request: Requested | None = None,
         on_malformed: Malformed | None = None,
     ) -> None:
@@ -88,10 +99,13 @@ class Tunnel:
         self.broken = False
         self.idle_since = trio.current_time()
         self._limits = limits
+        self._nursery = nursery
+        self._expires = expires
         self._on_request = on_request
         self._on_malformed = on_malformed
         self._streams: dict[int, TunnelStream] = {}
         self._sending = trio.Lock()
+        self._torn = b""
         self._output = trio.Event()
         self._last_heard = trio.current_time()
         self._sending_since: float | None = None
@@ -116,7 +130,7 @@ class Tunnel:
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """
-        Serve until the peer closes, a rule is broken or `close` is called.
+        Serve until the peer closes, a rule is broken or `shut` is called.
 
         Never raises for what a peer does: `closed` tells why it ended, and every
         stream fails with TunnelLost.
@@ -135,9 +149,10 @@ class Tunnel:
                 except Exception:  # a bug ends this tunnel, not its neighbours
                     log.exception("tunnel failed by a bug", peer=str(self.remote))
                     reason, self.broken = "internal error", True
-                self._tasks.cancel_scope.cancel()
+                finally:
+                    self._end(reason)
         finally:
-            self._end(reason)
+            self._end(reason)  # also when it never came to reading
 
     def open_stream(self, request: ConnectRequest) -> TunnelStream:
         """
@@ -164,13 +179,12 @@ class Tunnel:
             self.wake()
 
     def spawn(self, task: Callable[[], Awaitable[object]]) -> None:
-        """Run an async function for as long as the tunnel lives."""
-        if self._tasks is not None and self.closed is None:
-            self._tasks.start_soon(task)
+        """Run an async function, also past the tunnel's end."""
+        self._nursery.start_soon(task)
 
     def wake(self) -> None:
         """The codec may have output."""
-        if self.codec.has_output or self.codec.draining:
+        if self.codec.has_output or self.codec.draining or self._torn:
             self._output.set()
 
     async def send_data(self, stream_id: int, buffer: memoryview, length: int) -> int:
@@ -179,9 +193,7 @@ class Tunnel:
         `buffer`, `length` bytes, with its header in front, as one frame.
 
         The header is made when it is this stream's turn: what was queued before, an
-        answer or a reset, has gone out by then. A frame that was begun must go out
-        whole, so from there on sending is shielded from cancellation; a peer that
-        does not read is ended by the keep-alive.
+        answer or a reset, has gone out by then.
 
         Returns: how many bytes were sent, 0 if no window is open. Raises: TunnelLost.
         """
@@ -195,16 +207,37 @@ class Tunnel:
         return count
 
     async def _send_control(self) -> None:
-        if self.codec.has_output:
+        if self.codec.has_output or self._torn:
             await self._send(memoryview(self.codec.take_output()))
 
     async def _send(self, data: memoryview) -> None:
+        """
+        Send bytes that belong together, holding the lock.
+
+        Cancelled halfway, it leaves the rest in `_torn`, which goes out before anything
+        else: a frame that was begun is finished, and its sender need not wait for it.
+        """
+        if self._torn:
+            torn, self._torn = self._torn, b""
+            await self._send_all(memoryview(torn))
+        await self._send_all(data)
+
+    async def _send_all(self, data: memoryview) -> None:
+        sent = 0
         self._sending_since = trio.current_time()
-        with trio.CancelScope(shield=True):
-            try:
-                await self.transport.send_all(data)
-            except TransportFailed as error:
-                raise TunnelLost(self.closed or str(error)) from error
+        try:
+            while sent < len(data):
+                if count := self.transport.send_now(data[sent:]):
+                    sent += count
+                    self._sending_since = trio.current_time()
+                else:
+                    await self.transport.wait_writable()
+        except TransportFailed as error:
+            raise TunnelLost(self.closed or str(error)) from error
+        except trio.Cancelled:
+            self._torn = bytes(data[sent:]) + self._torn
+            self.wake()
+            raise
         self._sending_since = None
 
     def shut(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
@@ -227,14 +260,14 @@ class Tunnel:
         self.transport.close()
         lost = TunnelLost(reason)
         for stream in list(self._streams.values()):
-            stream.fail(lost)
+            stream.lose_tunnel(lost)
         self._streams.clear()
         if self._tasks is not None:
             self._tasks.cancel_scope.cancel()
 
     def _farewell(self) -> None:
         """Send GOAWAY if that is possible without waiting or tearing a frame."""
-        if self._sending.locked():
+        if self._sending.locked() or self._torn:
             return
         with contextlib.suppress(TransportFailed):
             if self.codec.has_output:
@@ -300,7 +333,7 @@ class Tunnel:
                     await self._send_control()
             except TunnelLost:
                 return  # the reader hears of it too, and knows the reason
-            if self.codec.draining and not self._streams:
+            if self.codec.farewell_said and not self._streams:
                 self._end("drained")
                 return
 
@@ -311,9 +344,17 @@ class Tunnel:
             if dead := self._is_dead():
                 self._end(dead)
                 return
+            if self._is_done():
+                self.drain()
             # Always, also when there is traffic: the answer renews the peer's limits.
             self.codec.ping(HEARTBEAT)
             self.wake()
+
+    def _is_done(self) -> bool:
+        """Whether no new stream should come: a certificate ended, or nobody comes."""
+        idle = trio.current_time() - self.idle_since
+        patience = 2 * self._limits.idle_tunnel_seconds  # the client's pool is first
+        return utc_now() >= self._expires or (not self._streams and idle > patience)
 
     def _is_dead(self) -> str | None:
         """Why the peer must be given up, if it must."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -37,6 +37,9 @@ class ApplicationGone(PodlockError):
     """The application at our end reset the connection or went away."""
 
 
+OnFailure = Callable[[PodlockError], None]
+
+
 class TunnelStream:
     """A CONNECT stream; `Tunnel` makes it."""
 
@@ -47,13 +50,14 @@ class TunnelStream:
         self._failure: PodlockError | None = None
         self._news = trio.Event()
         self._app: socket.socket | None = None
-        self._scope: trio.CancelScope | None = None
+        self._on_failure: OnFailure | None = None
         self._meter = Meter(Traffic(), app_is_client=True)
         # Bytes, not pieces: a peer may send a megabyte in frames of one byte.
         self._backlog = bytearray()
         self._flushing = False
         self._end_received = False
         self._end_delivered = False
+        self._end_sent = False
         self._cut = False
 
     # What the tunnel's reader tells; none of these waits.
@@ -75,6 +79,8 @@ class TunnelStream:
 
     def deliver(self, data: memoryview) -> None:
         """Payload for the application; `data` is only valid during the call."""
+        if self._failure is not None:
+            return  # it was reset, which settles the credit
         taken = 0
         if self._app is not None and not self._backlog:
             taken = self._write_now(data)
@@ -88,8 +94,20 @@ class TunnelStream:
             self._failure = failure
             self._drop_backlog()
             self._tell()
-            if self._scope is not None:
-                self._scope.cancel()
+            if self._on_failure is not None:
+                self._on_failure(failure)
+
+    def lose_tunnel(self, lost: PodlockError) -> None:
+        """
+        The tunnel ended. A stream that had ended in order both ways, and only has
+        bytes left to give to its application, does not need it any more.
+        """
+        if not (self._end_sent and self._end_received):
+            self.fail(lost)
+
+    def watch(self, on_failure: OnFailure) -> None:
+        """Tell when the stream fails before `relay`, which watches by itself."""
+        self._on_failure = on_failure
 
     # What the connection's own task does.
 
@@ -111,9 +129,10 @@ class TunnelStream:
         Raises: PeerReset, TunnelLost, ApplicationGone (the peer has been told).
         """
         self._meter = meter
-        with trio.CancelScope() as self._scope:
-            self._attach(app)
+        with trio.CancelScope() as scope:
+            self.watch(lambda _failure: scope.cancel())
             self._raise_failure()
+            self._attach(app)
             try:
                 await self._pump(app, buffers)
                 while not self._end_delivered:
@@ -152,16 +171,18 @@ class TunnelStream:
             raise
 
     def abort(self, code: ErrorCode) -> None:
-        """Reset the stream at the peer, for a reason of ours."""
-        if self._failure is None:
-            self.tunnel.codec.reset(self.id, code)
-            self.tunnel.wake()
+        """Reset the stream at the peer, for a reason of ours, if it is still there."""
+        self.tunnel.codec.reset(self.id, code)
+        self.tunnel.wake()
         self._drop_backlog()
         self.tunnel.forget(self)
 
     async def _pump(self, app: socket.socket, buffers: BufferPool) -> None:
         while True:
             await trio.lowlevel.wait_readable(app)
+            # An end needs no window, and is heard while the peer grants none.
+            if not self.tunnel.codec.sendable(self.id) and _at_end(app):
+                break
             room = await self._room()
             with buffers.borrow() as buffer:
                 room = min(room, len(buffer) - HEADER_BYTES)
@@ -173,6 +194,7 @@ class TunnelStream:
                     break
                 self._meter.from_app(count)
                 await self._send(buffer, count)
+        self._end_sent = True
         if not self._cut:
             self.tunnel.codec.end_stream(self.id)
             self.tunnel.wake()
@@ -243,9 +265,11 @@ class TunnelStream:
     def _fail_by_peer(self, code: ErrorCode) -> None:
         """
         RST_STREAM: NO_ERROR and CANCEL end the peer's half in order (as ztunnel reads
-        them), any other code is a reset that the application shall see as one.
+        them), any other code is a reset that the application shall see as one. Before
+        there is an application, each of them means that nothing will come of it.
         """
-        if code in {ErrorCode.NO_ERROR, ErrorCode.CANCEL}:
+        orderly = code in {ErrorCode.NO_ERROR, ErrorCode.CANCEL}
+        if orderly and self._app is not None:
             self._cut = True
             self._deliver_end()
             self._tell()
@@ -278,3 +302,11 @@ class TunnelStream:
     def _tell(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+
+def _at_end(app: socket.socket) -> bool:
+    """Whether a readable socket has nothing but the end of its stream."""
+    try:
+        return not app.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False

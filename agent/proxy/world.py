@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.addresses import IPAddress
+from agent.errors import Refused
 from agent.identity.spiffe import SpiffeId
 from agent.workload.directory import Directory
 
 
+class NotYet(Refused):
+    """A connection came before this worker knew the world."""
+
+
 @dataclass(slots=True, eq=False)
 class World:
-    """The directory in force; control's next word replaces it whole."""
+    """
+    The directory in force; control's next word replaces it whole.
 
-    directory: Directory = field(default_factory=Directory)
+    None before the first word: who knows nobody must not take everybody for the
+    outside.
+    """
+
+    directory: Directory | None = None
+
+    def known(self) -> Directory:
+        """The directory. Raises: NotYet."""
+        if self.directory is None:
+            raise NotYet("control has not told yet who is in the mesh")
+        return self.directory
 
     def name_of(self, identity: SpiffeId, ip: IPAddress) -> str | None:
         """
         What to call a peer: its pod if the directory knows it under this identity at
         this address, else its ServiceAccount (a certificate names no pod).
         """
-        peer = self.directory.peer_at(ip)
+        peer = self.directory.peer_at(ip) if self.directory else None
         if peer is not None and peer.identity == identity:
             return peer.name
         if identity.namespace is None or identity.service_account is None:

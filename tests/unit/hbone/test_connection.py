@@ -74,7 +74,7 @@ def fails(connection: Connection, data: bytes, code: ErrorCode) -> None:
 
 class TestStart:
     def test_the_client_says_hello(self) -> None:
-        """Preface, SETTINGS and 16 MiB for the connection, in this order."""
+        """Preface, SETTINGS and 4 MiB for the connection, in this order."""
         output = Connection(Role.CLIENT).take_output()
 
         assert output.startswith(frames.PREFACE)

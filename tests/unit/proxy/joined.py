@@ -6,11 +6,13 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import trio
 
 from agent.hbone.connection import Connection, ConnectRequest, Role
+from agent.hbone.events import Event, PongReceived, SettingsReceived, WindowOpened
+from agent.hbone.settings import DEFAULT, Settings
 from agent.identity.spiffe import SpiffeId
 from agent.proxy.buffers import BufferPool
 from agent.proxy.limits import ProxyLimits
@@ -123,14 +125,22 @@ async def joined() -> AsyncIterator[Joined]:
     """Two running tunnels; what is still open at the end is closed."""
     near, far = await handshake()
     async with trio.open_nursery() as nursery:
+        expires = datetime.now(UTC) + timedelta(hours=1)
         client = Tunnel(
-            near, Connection(Role.CLIENT), verified_peer(near.tls, TD, API), LIMITS
+            near,
+            Connection(Role.CLIENT),
+            verified_peer(near.tls, TD, API),
+            LIMITS,
+            nursery,
+            expires,
         )
         server = Tunnel(
             far,
             Connection(Role.SERVER),
             verified_peer(far.tls, TD, None),
             LIMITS,
+            nursery,
+            expires,
             on_request=lambda *asked: ends.serve(*asked),
         )
         ends = Joined(client, server, nursery)
@@ -141,3 +151,54 @@ async def joined() -> AsyncIterator[Joined]:
         server.shut("the test is over")
         for app in ends.apps:
             app.socket.close()
+
+
+@dataclass(slots=True, eq=False)
+class Scripted:
+    """A client tunnel whose far end is a codec that the test speaks for."""
+
+    tunnel: Tunnel
+    codec: Connection
+    far: Transport
+    nursery: trio.Nursery
+
+    async def hear(self) -> list[Event]:
+        """What the tunnel says next."""
+        buffer = memoryview(bytearray(1 << 18))
+        events: list[Event] = []
+        while not events:
+            count = await self.far.receive_into(buffer)
+            events = [e for e in self.codec.receive(buffer[:count]) if _is_loud(e)]
+            self.say()
+        return events
+
+    def say(self, data: bytes = b"", stream_id: int = 0) -> None:
+        """Send what the codec has queued, and `data` on a stream."""
+        out = self.codec.take_output()
+        if data:
+            out += self.codec.data_header(stream_id, len(data)) + data
+        if out:
+            assert self.far.send_now(memoryview(out)) == len(out)
+
+
+def _is_loud(event: Event) -> bool:
+    return not isinstance(event, SettingsReceived | WindowOpened | PongReceived)
+
+
+@asynccontextmanager
+async def scripted(server: Settings = DEFAULT) -> AsyncIterator[Scripted]:
+    """A running client tunnel and the far end's codec, with these settings."""
+    near, far = await handshake()
+    async with trio.open_nursery() as nursery:
+        tunnel = Tunnel(
+            near,
+            Connection(Role.CLIENT),
+            verified_peer(near.tls, TD, API),
+            LIMITS,
+            nursery,
+            datetime.now(UTC) + timedelta(hours=1),
+        )
+        await nursery.start(tunnel.run)
+        yield Scripted(tunnel, Connection(Role.SERVER, server), far, nursery)
+        tunnel.shut("the test is over")
+        far.close()

@@ -106,7 +106,7 @@ async def test_a_change_closes_who_lost_the_permit_and_nobody_else(
 
         ended = [m for m in bench.told if isinstance(m, ConnectionClosed)]
         assert [(m.id, m.outcome) for m in ended] == [(batch.session.id, "refused")]
-        assert bench.register.count(bench.pod) == 1
+        assert bench.register.count(bench.pod, "inbound") == 1
         nursery.cancel_scope.cancel()
 
 
@@ -149,7 +149,7 @@ async def test_each_ending_is_told_once(caplog: pytest.LogCaptureFixture) -> Non
             outcome,
             str(failure) if failure else None,
         )
-        assert bench.register.count(bench.pod) == 0
+        assert bench.register.count(bench.pod, "inbound") == 0
 
 
 async def test_an_audited_permit_is_told() -> None:

@@ -65,7 +65,14 @@ class Far:
         except PodlockError:
             return
         peer = verified_peer(transport.tls, TD, None)
-        tunnel = Tunnel(transport, Connection(Role.SERVER), peer, self.limits)
+        tunnel = Tunnel(
+            transport,
+            Connection(Role.SERVER),
+            peer,
+            self.limits,
+            self.nursery,
+            peer.not_after,
+        )
         self.tunnels.append(tunnel)
         await tunnel.run()
 

@@ -1,0 +1,197 @@
+"""Control's steps: what workers hear first, and that a captured pod stays captured."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from agent.addresses import IPAddress, parse_ip
+from agent.app.control import Control
+from agent.app.workers import Parcel
+from agent.config import resolve
+from agent.errors import KernelError
+from agent.identity.source import CertificateSource
+from agent.identity.spiffe import TrustDomain
+from agent.kube.manifests import Change
+from agent.policy.problem import Problem
+from agent.proxy import instructions
+from agent.redirect.enrolment import Capture, Enrolment
+from agent.workload.model import Namespace, Objects, Workload
+from agent.workload.registry import Registry
+
+TD = TrustDomain("cluster.local")
+SHOP = Namespace(name="shop", labels={"podlock.io/mesh": "enabled"}, annotations={})
+
+
+def pod(name: str, *addresses: str, node: str = "n1") -> Workload:
+    return Workload(
+        uid=f"u-{name}",
+        namespace="shop",
+        name=name,
+        node=node,
+        service_account=name,
+        addresses=tuple(parse_ip(text) for text in addresses),
+        netns=f"/run/netns/{name}",
+    )
+
+
+class FakeEnrolment:
+    """Captures as the real one does, and refuses one address to two pods."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.held: dict[str, Capture] = {}
+        self.refuse: str | None = None
+        self._sockets: list[socket.socket] = []
+
+    def capture(
+        self, uid: str, _netns: Path, addresses: Sequence[IPAddress]
+    ) -> Capture:
+        if uid == self.refuse:
+            raise KernelError(f"pod {uid}: no more memory")
+        for other in self.held.values():
+            if other.uid != uid and set(other.addresses) & set(addresses):
+                raise KernelError(f"pod {uid}: an address of {other.uid} too")
+        told = ",".join(map(str, addresses))
+        self.steps.append(f"capture {uid} {told}")
+        if uid in self.held:
+            self.held[uid] = replace(self.held[uid], addresses=tuple(addresses))
+        else:
+            made = [socket.socket() for _ in range(3)]
+            self._sockets += made
+            self.held[uid] = Capture(
+                uid, os.dup(0), len(self.held), tuple(addresses), (made[0],), *made[1:]
+            )
+        return self.held[uid]
+
+    def release(self, capture: Capture) -> None:
+        self.steps.append(f"release {capture.uid}")
+        del self.held[capture.uid]
+        os.close(capture.netns_fd)
+
+    def forget_strangers(self, keep: object) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        for sock in self._sockets:
+            sock.close()
+        for capture in self.held.values():
+            os.close(capture.netns_fd)
+
+
+class Bench:
+    """A control with a fake enrolment, and what it told its workers."""
+
+    def __init__(self) -> None:
+        self.enrolment = FakeEnrolment()
+        self.told: list[object] = []
+        config = resolve({"node": "n1", "workers": 1})
+        self.control = Control(
+            config,
+            "/cgroup",
+            Registry("n1", TD),
+            cast(Enrolment, self.enrolment),
+            cast(CertificateSource, None),
+        )
+        self.control.workers.broadcast = self._hear  # type: ignore[method-assign]
+
+    def _hear(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        self.told.append(message)
+
+    def adopt(self, *pods: Workload) -> None:
+        objects = Objects(workloads=pods, namespaces=(SHOP,))
+        self.control.adopt(Change(objects, cast("tuple[Problem, ...]", ())))
+
+    def kinds(self) -> list[str]:
+        return [type(message).__name__ for message in self.told]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr("agent.app.control._is_replaced", lambda *_: False)
+    made = Bench()
+    yield made
+    made.enrolment.close()
+
+
+class TestOrder:
+    def test_the_world_comes_before_the_pods_of_a_change(self, bench: Bench) -> None:
+        """A worker that did not know a peer would take it for the outside."""
+        bench.adopt(pod("web", "10.0.0.1"), pod("api", "10.0.1.1", node="n2"))
+        assert bench.kinds() == ["WorldUpdated", "PodCaptured"]
+
+    def test_a_new_worker_hears_of_the_world_before_any_pod(self, bench: Bench) -> None:
+        """The same at a worker's start, where clients may be waiting already."""
+        bench.adopt(pod("web", "10.0.0.1"), pod("batch", "10.0.0.2"))
+        state = [type(message).__name__ for message, _ in bench.control._state()]
+        assert state == ["WorldUpdated", "PodCaptured", "PodCaptured"]
+
+
+class TestACapturedPod:
+    def test_is_not_released_when_it_changes(self, bench: Bench) -> None:
+        """Between a release and the next capture it would talk in plaintext."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        bench.adopt(pod("web", "10.0.0.9"))
+        assert not [step for step in bench.enrolment.steps if "release" in step]
+        assert bench.enrolment.steps[-1] == "capture u-web 10.0.0.9"
+        assert bench.kinds()[-1] == "PodCaptured"
+
+    def test_stays_as_it_was_when_a_change_fails(self, bench: Bench) -> None:
+        """What holds goes on holding, the status says why, and it is tried again."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        bench.enrolment.refuse = "u-web"
+        bench.adopt(pod("web", "10.0.0.9"))
+        assert "u-web" in bench.control.captures
+        assert "no more memory" in bench.control.waiting["u-web"]
+        bench.enrolment.refuse = None
+        bench.control.reconcile()
+        assert not bench.control.waiting
+        assert bench.enrolment.steps[-1] == "capture u-web 10.0.0.9"
+
+    def test_is_released_when_it_leaves(self, bench: Bench) -> None:
+        """Only then, and the workers hear of it."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        bench.adopt()
+        assert bench.enrolment.steps[-1] == "release u-web"
+        assert "PodReleased" in bench.kinds()
+
+    def test_two_may_swap_addresses(self, bench: Bench) -> None:
+        """Each gives up what it has no more before the other asks for it."""
+        bench.adopt(pod("web", "10.0.0.1"), pod("batch", "10.0.0.2"))
+        # The registry keeps an address with its holder while both claim it.
+        bench.adopt(pod("web"), pod("batch"))
+        bench.adopt(pod("web", "10.0.0.2"), pod("batch", "10.0.0.1"))
+        held = {uid: c.addresses for uid, c in bench.enrolment.held.items()}
+        assert held == {
+            "u-web": (parse_ip("10.0.0.2"),),
+            "u-batch": (parse_ip("10.0.0.1"),),
+        }
+
+
+class TestParcel:
+    def test_the_last_to_have_it_closes_the_descriptors(self) -> None:
+        """One set of duplicates serves every worker."""
+        reader, writer = os.pipe()
+        parcel = Parcel.of(instructions.CountTraffic(), [reader, writer], shares=2)
+        parcel.close()
+        for descriptor in parcel.descriptors:
+            os.fstat(descriptor)
+        parcel.close()
+        for descriptor in parcel.descriptors:
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.fstat(descriptor)
+        os.close(reader)
+        os.close(writer)
+
+    def test_without_descriptors_left(self) -> None:
+        """An error of ours that control survives, and none of them leaks."""
+        before = set(os.listdir("/proc/self/fd"))
+        with pytest.raises(KernelError, match="descriptors for a worker"):
+            Parcel.of(instructions.CountTraffic(), [0, -1])
+        assert set(os.listdir("/proc/self/fd")) == before
