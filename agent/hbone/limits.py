@@ -6,7 +6,9 @@ SETTINGS, empty DATA, streams that are opened and reset at once (CVE-2019-9512, 
 -9518, CVE-2023-44487, CVE-2025-8671). The codec has no clock, so it sets them
 off against progress (payload, answered streams), and an answer to a PING of *ours*
 clears the count: we choose how often we ping, every 10 seconds or so, and a peer that
-does not read cannot answer. Hence these limits also bound what waits in the output.
+does not read cannot answer. Hence these limits also bound what waits in the output,
+except for answers to requests: those are for the owner, who notices a peer that does
+not read.
 """
 
 from __future__ import annotations
