@@ -1,0 +1,53 @@
+"""The rounds: for every case each contestant in turn, so that noise hits all alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from tests.bench.cases import Case, Effort
+from tests.bench.contestants import Contestant
+from tests.bench.load import Load
+from tests.bench.statistics import Run
+from tests.bench.world import Scope
+from tests.lab import system
+
+Watch = Callable[[int, int, Run], None]
+
+
+def plan(
+    effort: Effort,
+    cases: Sequence[Case],
+    scopes: Sequence[Scope],
+    contestants: Sequence[Contestant],
+) -> Iterator[tuple[int, Scope, Case, Contestant]]:
+    """Every run in order: A B C in a case, then the next case; then all of it again."""
+    for number in range(effort.rounds):
+        for scope in scopes:
+            for case in cases:
+                if case.once and number > 0:
+                    continue
+                for contestant in contestants:
+                    yield number, scope, case, contestant
+
+
+def perform(
+    load: Load,
+    effort: Effort,
+    cases: Sequence[Case],
+    scopes: Sequence[Scope],
+    contestants: Sequence[Contestant],
+    watch: Watch,
+) -> list[Run]:
+    """Carry out the plan; what fails is noted and does not stop the others."""
+    steps = list(plan(effort, cases, scopes, contestants))
+    runs: list[Run] = []
+    for done, (number, scope, case, contestant) in enumerate(steps, 1):
+        try:
+            figures = case.measure(load, contestant.route(scope), effort)
+            run = Run(number, scope, case.name, contestant.name, figures)
+        except (system.LabError, OSError) as error:
+            why = str(error)
+            run = Run(number, scope, case.name, contestant.name, {}, why)
+        runs.append(run)
+        watch(done, len(steps), run)
+    return runs
