@@ -1,8 +1,8 @@
 """
 What is asked of each contestant, and which figures come of it.
 
-Every case yields a mapping of metric names (`statistics.METRICS`) to figures in SI
-units; what belongs to it and is no metric goes along under another name.
+Every case yields a mapping of metric names to figures in SI units; what belongs to it
+and is no metric goes along under another name.
 """
 
 from __future__ import annotations

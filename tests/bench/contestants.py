@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from tests.bench import peers
 from tests.bench.credentials import Authority, Credentials
+from tests.bench.goals import PLAIN, PODLOCK
 from tests.bench.load import PORT
 from tests.bench.peers import Peer, Place, Side
 from tests.bench.world import NAMESPACE, SCOPES, Route, Scope, World, cores
@@ -21,8 +22,6 @@ from tests.lab.manifests import Manifest, ManifestDirectory
 from tests.lab.node import Agent
 from tests.lab.pod import Pod
 
-PLAIN: Final = "plain"
-PODLOCK: Final = "podlock"
 CAPTURE_SECONDS: Final = 15.0
 SIDECAR_SECONDS: Final = 5.0
 # Each peer gets its own ports, so that all of them can stand side by side.
@@ -112,14 +111,16 @@ class Podlock:
         self.directory.write("bench", *objects)
 
 
-def wait_captured(agent: Agent, pods: set[str]) -> None:
+def wait_captured(
+    agent: Agent, pods: set[str], seconds: float = CAPTURE_SECONDS
+) -> None:
     """Wait until the traffic of these pods is the agent's. Raises: LabError."""
 
     def captured() -> bool:
         workloads = agent.ask("workloads")["workloads"]
         return pods <= {w["name"] for w in workloads if w["state"] == "captured"}
 
-    system.wait_until(captured, f"pods of {agent.node.name} captured", CAPTURE_SECONDS)
+    system.wait_until(captured, f"pods of {agent.node.name} captured", seconds)
 
 
 class Sidecars:

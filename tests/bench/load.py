@@ -73,7 +73,8 @@ class Load:
     @staticmethod
     def wait_open(process: subprocess.Popen[str], seconds: float) -> None:
         """Wait until an `idle` client has opened everything. Raises: LoadFailed."""
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         ready, _, _ = select.select([process.stdout], [], [], seconds)
         if not ready:
             raise LoadFailed(f"connections are not open within {seconds:g} s")

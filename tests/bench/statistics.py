@@ -30,10 +30,7 @@ EVENNESS: Final = Metric("evenness", "", "higher", "least stream / mean")
 CPU_BYTES: Final = Metric("cpu_seconds_per_gb", "s/GB", "lower", "CPU per GB")
 CPU_COUNT: Final = Metric("cpu_seconds_per_1000", "s", "lower", "CPU per 1,000")
 MEMORY: Final = Metric("bytes_per_connection", "KB", "lower", "memory each", 1e-3)
-METRICS: Final = {
-    metric.name: metric
-    for metric in (P50, P99, RATE, SPEED, EVENNESS, CPU_BYTES, CPU_COUNT, MEMORY)
-}
+AGENT_MEMORY: Final = Metric("agent_bytes", "MB", "lower", "agent memory", 1e-6)
 
 
 class Key(NamedTuple):
@@ -126,4 +123,4 @@ class Summary:
     ) -> float | None:
         """The median of a contestant over that of the best peer."""
         best = self.best_peer(scope, case, metric)
-        return best and self.ratio(scope, case, metric, contestant, best) or None
+        return self.ratio(scope, case, metric, contestant, best) if best else None
