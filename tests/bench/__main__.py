@@ -26,11 +26,11 @@ from tests.bench.contestants import Podlock
 from tests.bench.options import Options
 from tests.bench.peers import InvalidPeer
 from tests.bench.report import Results
-from tests.bench.statistics import AGENT_MEMORY, Metric, Run, Summary
+from tests.bench.statistics import Metric, Run, Summary
 from tests.bench.world import RUN, World
 from tests.lab import system, topology
 
-WIDTH_OF_NO_TERMINAL = 170
+WIDTH_OF_NO_TERMINAL = 200
 
 
 def main() -> int:
@@ -108,8 +108,8 @@ def _measured(world: World, chosen: Options, status: Status) -> list[Run]:
     # Last, because a hundred pods more are another topology.
     for entry in entries:
         if isinstance(entry, Podlock):
-            status.update("100 pods")
-            runs.append(crowd.measure(entry))
+            status.update("weighing the agent, with 100 pods")
+            runs += crowd.measure(entry)
     return runs
 
 
@@ -121,7 +121,9 @@ def _asked(chosen: Options, runs: list[Run]) -> list[tuple[str, str, Metric]]:
         for metric in case.metrics
     ]
     asked += [
-        (run.scope, run.case, AGENT_MEMORY) for run in runs if run.case == crowd.CASE
+        (run.scope, run.case, crowd.METRICS[run.case])
+        for run in runs
+        if run.case in crowd.METRICS
     ]
     return asked
 

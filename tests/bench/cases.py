@@ -62,11 +62,12 @@ class Case:
 def all_cases(effort: Effort) -> list[Case]:
     """Every case of a run, in the order of the report."""
     return [
+        # First, while nothing else has made anybody's heap grow.
+        *(_idle(count) for count in effort.idle),
         *(_trips(count) for count in (1, 8, 64)),
         *(_bulk(count, way) for count in (1, 8) for way in ("up", "down")),
         *(_opens(count) for count in (1, 32)),
         Case("mixed", (P50, P99, RATE, SPEED), _mixed),
-        *(_idle(count) for count in effort.idle),
     ]
 
 
@@ -98,7 +99,8 @@ def _bulk(streams: int, way: str) -> Case:
             **_cost(route, CPU_BYTES, used / (answer["bytes"] / GB)),
         }
 
-    return Case(f"bulk {way}, {streams}", (SPEED, CPU_BYTES, EVENNESS), measure)
+    shared = (EVENNESS,) if streams > 1 else ()
+    return Case(f"bulk {way}, {streams}", (SPEED, CPU_BYTES, *shared), measure)
 
 
 def _mixed(load: Load, route: Route, effort: Effort) -> Figures:
@@ -117,15 +119,15 @@ def _mixed(load: Load, route: Route, effort: Effort) -> Figures:
 
 def _idle(connections: int) -> Case:
     def measure(load: Load, route: Route, effort: Effort) -> Figures:
-        before = world.memory(route.cgroups)
         where = (route.address, str(route.port))
         arguments = ("idle", *where, str(connections))
         with load.beside(route.client, *arguments) as client:
             load.wait_open(client, OPEN_SECONDS)
             time.sleep(SETTLE_SECONDS)
-            used = world.memory(route.cgroups) - before
-        each = used / connections
-        return {**_cost(route, MEMORY, each), "before_bytes": before}
+            used = world.memory(route.cgroups)
+        # Not what it was a moment ago: memory kept from an earlier load would be free.
+        each = (used - route.rest_bytes) / connections
+        return {**_cost(route, MEMORY, each), "rest_bytes": route.rest_bytes}
 
     return Case(f"idle, {connections}", (MEMORY,), measure, once=True)
 

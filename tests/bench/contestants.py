@@ -83,11 +83,16 @@ class Podlock:
         self._identity.start()
         for agent in self.agents.values():
             agent.start(wait=False)
-        pods = self._world.meshed
         for agent in self.agents.values():
             agent.wait_ready()
-            every = (pods.client, *pods.servers.values())
-            wait_captured(agent, {p.name for p in every if p.node == agent.node.name})
+            its = {pod.name for pod in self.meshed if pod.node == agent.node.name}
+            wait_captured(agent, its)
+
+    @property
+    def meshed(self) -> tuple[Pod, ...]:
+        """The pods that are Podlock's from the beginning."""
+        pods = self._world.meshed
+        return pods.client, *pods.servers.values()
 
     def route(self, scope: Scope) -> Route:
         """To the pod's own address; inside a node one agent does all of it."""
@@ -100,7 +105,7 @@ class Podlock:
     def _write_manifests(self) -> None:
         pods = self._world.meshed
         objects: list[Manifest] = [manifests.namespace(NAMESPACE)]
-        objects += [manifests.pod(p) for p in (pods.client, *pods.servers.values())]
+        objects += [manifests.pod(pod) for pod in self.meshed]
         for server in pods.servers.values():
             name = f"{server.name}-callers"
             objects += [

@@ -1,4 +1,4 @@
-"""A node full of pods: what one agent weighs when nobody says anything."""
+"""What one agent weighs: after the load, and fresh on a node full of silent pods."""
 
 from __future__ import annotations
 
@@ -7,38 +7,54 @@ from typing import Final
 
 from tests.bench import world
 from tests.bench.contestants import Podlock, wait_captured
-from tests.bench.statistics import AGENT_MEMORY, Run
-from tests.bench.world import NAMESPACE
+from tests.bench.statistics import AGENT_MEMORY, Metric, Run
+from tests.bench.world import NAMESPACE, Scope
 from tests.lab import manifests, system
+from tests.lab.node import Agent
 
-PODS: Final = 100
 NODE: Final = "n1"
-CASE: Final = f"agent, {PODS} pods"
-# A second for what enrolment leaves behind: certificates, garbage.
+SCOPE: Final[Scope] = "same-node"
+PODS: Final = 100
+USED: Final = "agent, after the load"
+IDLE: Final = f"agent, {PODS} pods"
+METRICS: Final[dict[str, Metric]] = {USED: AGENT_MEMORY, IDLE: AGENT_MEMORY}
+
+# For what enrolment leaves behind: certificates, garbage.
 SETTLE_SECONDS: Final = 1.0
+CAPTURE_SECONDS: Final = 60.0
 
 
-def measure(podlock: Podlock) -> Run:
-    """Fill node 1 up to 100 meshed pods and weigh its agent."""
+def measure(podlock: Podlock) -> list[Run]:
+    """Weigh the agent of node 1, then start it again with 100 pods and weigh it."""
     agent = podlock.agents[NODE]
-    name, contestant = CASE, podlock.name
+    runs: list[Run] = []
     try:
+        runs.append(_weighed(agent, USED))
+        agent.stop()
+        agent.start()
         _fill(podlock)
-        time.sleep(SETTLE_SECONDS)
-        used = float(world.memory((agent.cgroup,)))
-        processes = float(len(agent.processes()))
+        runs.append(_weighed(agent, IDLE))
     except (system.LabError, OSError) as error:
-        return Run(0, "same-node", name, contestant, {}, str(error))
-    figures = {AGENT_MEMORY.name: used, "processes": processes}
-    return Run(0, "same-node", name, contestant, figures)
+        case = IDLE if runs else USED
+        runs.append(Run(0, SCOPE, case, podlock.name, {}, str(error)))
+    return runs
+
+
+def _weighed(agent: Agent, case: str) -> Run:
+    time.sleep(SETTLE_SECONDS)
+    figures = {
+        AGENT_MEMORY.name: float(world.memory((agent.cgroup,))),
+        "processes": float(len(agent.processes())),
+    }
+    return Run(0, SCOPE, case, Podlock.name, figures)
 
 
 def _fill(podlock: Podlock) -> None:
     agent = podlock.agents[NODE]
-    present = {w["name"] for w in agent.ask("workloads")["workloads"]}
+    present = {pod.name for pod in podlock.meshed if pod.node == NODE}
     pods = [
         agent.node.add_pod(f"crowd-{number}", NAMESPACE)
         for number in range(PODS - len(present))
     ]
     podlock.directory.write("crowd", *(manifests.pod(pod) for pod in pods))
-    wait_captured(agent, present | {pod.name for pod in pods}, seconds=60.0)
+    wait_captured(agent, present | {pod.name for pod in pods}, CAPTURE_SECONDS)

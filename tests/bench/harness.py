@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from tests.bench.cases import Case, Effort
 from tests.bench.contestants import Contestant
 from tests.bench.load import Load
 from tests.bench.statistics import Run
-from tests.bench.world import Scope
+from tests.bench.world import Route, Scope, memory
 from tests.lab import system
 
 Watch = Callable[[int, int, Run], None]
@@ -30,6 +31,12 @@ def plan(
                     yield number, scope, case, contestant
 
 
+def rested(contestant: Contestant, scope: Scope) -> Route:
+    """A contestant's route, weighed before its first load."""
+    route = contestant.route(scope)
+    return replace(route, rest_bytes=memory(route.cgroups))
+
+
 def perform(
     load: Load,
     effort: Effort,
@@ -40,10 +47,13 @@ def perform(
 ) -> list[Run]:
     """Carry out the plan; what fails is noted and does not stop the others."""
     steps = list(plan(effort, cases, scopes, contestants))
+    routes = {
+        (scope, who.name): rested(who, scope) for scope in scopes for who in contestants
+    }
     runs: list[Run] = []
     for done, (number, scope, case, contestant) in enumerate(steps, 1):
         try:
-            figures = case.measure(load, contestant.route(scope), effort)
+            figures = case.measure(load, routes[scope, contestant.name], effort)
             run = Run(number, scope, case.name, contestant.name, figures)
         except (system.LabError, OSError) as error:
             why = str(error)

@@ -29,7 +29,9 @@
 #include <unistd.h>
 
 enum { MESSAGE = 100, BLOCK = 256 * 1024, EVENTS = 256, SAMPLES = 1 << 23 };
-enum { SENDS = 16 }; // in one turn, so that one stream leaves time to the others
+enum {
+	SENDS = 16
+}; // in one turn, so that one stream leaves time to the others
 enum { MORE = 0, LAST = 1 };
 enum purpose { ECHO = 'E', ONCE = 'O', SINK = 'S', SOURCE = 'G' };
 
@@ -43,8 +45,8 @@ struct stream {
 	int fd;
 	enum { GREETING, CONNECTING, RUNNING, ANSWERED, FINISHED } state;
 	struct header header;
-	size_t at;      // bytes into the header, message or block
-	uint8_t kind;   // of the block that is under way
+	size_t at;	// bytes into the header, message or block
+	uint8_t kind;	// of the block that is under way
 	uint64_t total; // bulk bytes
 	uint64_t since; // the request's begin, or the time at which SOURCE ends
 };
@@ -57,31 +59,36 @@ static uint32_t *samples;
 static size_t sampled;
 static size_t exchanges; // all of them, with those of the warm-up
 
-static void die(const char *what) {
+static void die(const char *what)
+{
 	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
-static uint64_t now(void) {
+static uint64_t now(void)
+{
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void watch(struct stream *s, int operation, uint32_t events) {
+static void watch(struct stream *s, int operation, uint32_t events)
+{
 	struct epoll_event event = {.events = events, .data.ptr = s};
 	if (epoll_ctl(epoll, operation, s->fd, &event) < 0)
 		die("epoll_ctl");
 }
 
-static int no_delay(int fd) {
+static int no_delay(int fd)
+{
 	int on = 1;
 	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 // Take what is there of a sequence of blocks; true when the last one is complete.
 // Returns -1 when the peer has closed before that.
-static int take_blocks(struct stream *s) {
+static int take_blocks(struct stream *s)
+{
 	ssize_t got = recv(s->fd, scratch, BLOCK - s->at, 0);
 	if (got < 0 && errno == EAGAIN)
 		return 0;
@@ -95,11 +102,13 @@ static int take_blocks(struct stream *s) {
 }
 
 // Give blocks until the socket is full; true when the last one, begun at `end`, is out.
-static int give_blocks(struct stream *s, uint64_t end) {
+static int give_blocks(struct stream *s, uint64_t end)
+{
 	for (int i = 0; i < SENDS; i++) {
 		if (s->at == 0)
 			s->kind = now() >= end ? LAST : MORE;
-		ssize_t gave = send(s->fd, block[s->kind] + s->at, BLOCK - s->at, MSG_NOSIGNAL);
+		ssize_t gave = send(s->fd, block[s->kind] + s->at,
+				    BLOCK - s->at, MSG_NOSIGNAL);
 		if (gave < 0 && errno == EAGAIN)
 			return 0;
 		if (gave <= 0)
@@ -114,8 +123,10 @@ static int give_blocks(struct stream *s, uint64_t end) {
 
 // The server.
 
-static int greet(struct stream *s) {
-	ssize_t got = recv(s->fd, (char *)&s->header + s->at, sizeof s->header - s->at, 0);
+static int greet(struct stream *s)
+{
+	ssize_t got = recv(s->fd, (char *)&s->header + s->at,
+			   sizeof s->header - s->at, 0);
 	if (got <= 0)
 		return got < 0 && errno == EAGAIN ? 0 : -1;
 	s->at += (size_t)got;
@@ -133,7 +144,8 @@ static int greet(struct stream *s) {
 	return 0;
 }
 
-static int echo(struct stream *s) {
+static int echo(struct stream *s)
+{
 	ssize_t got = recv(s->fd, scratch, MESSAGE, 0);
 	if (got <= 0)
 		return got < 0 && errno == EAGAIN ? 0 : -1;
@@ -144,7 +156,8 @@ static int echo(struct stream *s) {
 	return s->header.purpose == ONCE && s->at >= MESSAGE ? -1 : 0;
 }
 
-static int attend(struct stream *s) {
+static int attend(struct stream *s)
+{
 	if (s->state == GREETING)
 		return greet(s);
 	if (s->header.purpose == SINK) {
@@ -162,7 +175,8 @@ static int attend(struct stream *s) {
 	return echo(s);
 }
 
-static void accept_one(int listener) {
+static void accept_one(int listener)
+{
 	struct stream *s = calloc(1, sizeof *s);
 	if (s == NULL)
 		die("calloc");
@@ -176,9 +190,12 @@ static void accept_one(int listener) {
 	watch(s, EPOLL_CTL_ADD, EPOLLIN);
 }
 
-static void serve(uint16_t port) {
-	struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons(port)};
-	struct stream listener = {.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)};
+static void serve(uint16_t port)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET,
+				  .sin_port = htons(port)};
+	struct stream listener = {
+		.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)};
 	int on = 1;
 	setsockopt(listener.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (bind(listener.fd, (struct sockaddr *)&any, sizeof any) < 0)
@@ -205,19 +222,23 @@ static void serve(uint16_t port) {
 
 static struct sockaddr_in server;
 
-static void dial(struct stream *s, enum purpose purpose, uint32_t milliseconds) {
+static void dial(struct stream *s, enum purpose purpose, uint32_t milliseconds)
+{
 	*s = (struct stream){.state = CONNECTING, .since = now()};
-	s->header = (struct header){.purpose = purpose, .milliseconds = milliseconds};
+	s->header = (struct header){.purpose = purpose,
+				    .milliseconds = milliseconds};
 	s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fd < 0 || no_delay(s->fd) < 0)
 		die("socket");
-	if (connect(s->fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
+	if (connect(s->fd, (struct sockaddr *)&server, sizeof server) < 0 &&
+	    errno != EINPROGRESS)
 		die("connect");
 	watch(s, EPOLL_CTL_ADD, EPOLLOUT);
 }
 
 // The header, and the first message with it where there is one.
-static void introduce(struct stream *s) {
+static void introduce(struct stream *s)
+{
 	char first[sizeof s->header + MESSAGE] = {0};
 	int small = s->header.purpose == ECHO || s->header.purpose == ONCE;
 	size_t size = small ? sizeof first : sizeof s->header;
@@ -228,7 +249,8 @@ static void introduce(struct stream *s) {
 	watch(s, EPOLL_CTL_MOD, EPOLLIN);
 }
 
-static void ask(struct stream *s) {
+static void ask(struct stream *s)
+{
 	s->at = 0;
 	s->since = now();
 	if (send(s->fd, scratch, MESSAGE, MSG_NOSIGNAL) != MESSAGE)
@@ -236,7 +258,8 @@ static void ask(struct stream *s) {
 }
 
 // Read on; true when a whole answer of `size` bytes is here.
-static int answered(struct stream *s, void *answer, size_t size) {
+static int answered(struct stream *s, void *answer, size_t size)
+{
 	ssize_t got = recv(s->fd, (char *)answer + s->at, size - s->at, 0);
 	if (got < 0 && errno == EAGAIN)
 		return 0;
@@ -248,32 +271,39 @@ static int answered(struct stream *s, void *answer, size_t size) {
 	return s->at == size;
 }
 
-static void sample(uint64_t nanoseconds) {
+static void sample(uint64_t nanoseconds)
+{
 	exchanges++;
 	if (sampled < SAMPLES)
-		samples[sampled++] = nanoseconds > UINT32_MAX ? UINT32_MAX : (uint32_t)nanoseconds;
+		samples[sampled++] = nanoseconds > UINT32_MAX
+					     ? UINT32_MAX
+					     : (uint32_t)nanoseconds;
 }
 
-static int ascending(const void *left, const void *right) {
+static int ascending(const void *left, const void *right)
+{
 	uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
 	return (a > b) - (a < b);
 }
 
-static uint32_t quantile(double q) {
+static uint32_t quantile(double q)
+{
 	size_t index = (size_t)(q * (double)sampled);
 	return sampled ? samples[index < sampled ? index : sampled - 1] : 0;
 }
 
-static void print_samples(uint64_t nanoseconds) {
+static void print_samples(uint64_t nanoseconds)
+{
 	qsort(samples, sampled, sizeof *samples, ascending);
-	printf("{\"count\": %zu, \"all\": %zu, \"nanoseconds\": %lu, ", sampled, exchanges,
-	       nanoseconds);
-	printf("\"p50\": %u, \"p99\": %u, \"max\": %u}\n", quantile(0.5), quantile(0.99),
-	       quantile(1.0));
+	printf("{\"count\": %zu, \"all\": %zu, \"nanoseconds\": %lu, ", sampled,
+	       exchanges, nanoseconds);
+	printf("\"p50\": %u, \"p99\": %u, \"max\": %u}\n", quantile(0.5),
+	       quantile(0.99), quantile(1.0));
 }
 
 // One epoll round: each ready stream goes to `step`.
-static void turn(void (*step)(struct stream *)) {
+static void turn(void (*step)(struct stream *))
+{
 	struct epoll_event events[EVENTS];
 	int count = epoll_wait(epoll, events, EVENTS, 5000);
 	if (count == 0) {
@@ -289,14 +319,17 @@ static void turn(void (*step)(struct stream *)) {
 	}
 }
 
-static int silent; // answers are not followed by a request: connections stay idle
+static int
+	silent; // answers are not followed by a request: connections stay idle
 static size_t open_streams;
 
-static void trip(struct stream *s) {
+static void trip(struct stream *s)
+{
 	if (!answered(s, scratch, MESSAGE))
 		return;
 	if (s->state == RUNNING) {
-		s->state = ANSWERED; // the first answer: the connection is through
+		s->state =
+			ANSWERED; // the first answer: the connection is through
 		open_streams++;
 	} else {
 		sample(now() - s->since);
@@ -306,7 +339,8 @@ static void trip(struct stream *s) {
 		ask(s);
 }
 
-static void once(struct stream *s) {
+static void once(struct stream *s)
+{
 	if (s->state == RUNNING) {
 		if (answered(s, scratch, MESSAGE)) {
 			sample(now() - s->since);
@@ -318,7 +352,8 @@ static void once(struct stream *s) {
 	dial(s, ONCE, 0);
 }
 
-static void timed(void (*step)(struct stream *), double seconds, double warm_up) {
+static void timed(void (*step)(struct stream *), double seconds, double warm_up)
+{
 	uint64_t until = now() + (uint64_t)(warm_up * 1e9);
 	while (now() < until)
 		turn(step);
@@ -331,9 +366,11 @@ static void timed(void (*step)(struct stream *), double seconds, double warm_up)
 }
 
 // Open connections a few at a time, as a listen queue can take them.
-static void open_all(struct stream *streams, size_t count) {
+static void open_all(struct stream *streams, size_t count)
+{
 	for (size_t dialled = 0; open_streams < count;) {
-		for (; dialled < count && dialled < open_streams + 64; dialled++)
+		for (; dialled < count && dialled < open_streams + 64;
+		     dialled++)
 			dial(&streams[dialled], ECHO, 0);
 		turn(trip);
 	}
@@ -342,7 +379,8 @@ static void open_all(struct stream *streams, size_t count) {
 static size_t unfinished, ready;
 static uint64_t began;
 
-static void bulk_up(struct stream *s) {
+static void bulk_up(struct stream *s)
+{
 	uint64_t counted;
 	int done;
 	if (s->state == RUNNING && (done = give_blocks(s, s->since)) != 0) {
@@ -350,7 +388,8 @@ static void bulk_up(struct stream *s) {
 			die("send");
 		s->state = ANSWERED;
 		watch(s, EPOLL_CTL_MOD, EPOLLIN);
-	} else if (s->state == ANSWERED && answered(s, &counted, sizeof counted)) {
+	} else if (s->state == ANSWERED &&
+		   answered(s, &counted, sizeof counted)) {
 		if (counted != s->total)
 			die("bytes were lost");
 		s->state = FINISHED;
@@ -358,7 +397,8 @@ static void bulk_up(struct stream *s) {
 	}
 }
 
-static void bulk_down(struct stream *s) {
+static void bulk_down(struct stream *s)
+{
 	int done = take_blocks(s);
 	if (done < 0)
 		die("receive");
@@ -368,7 +408,8 @@ static void bulk_down(struct stream *s) {
 	}
 }
 
-static void begin(struct stream *s) {
+static void begin(struct stream *s)
+{
 	char ready_mark;
 	if (!answered(s, &ready_mark, 1))
 		return;
@@ -381,11 +422,13 @@ static void begin(struct stream *s) {
 		s->state = ANSWERED;
 }
 
-static void begin_or_take(struct stream *s) {
+static void begin_or_take(struct stream *s)
+{
 	s->state == RUNNING ? begin(s) : bulk_down(s);
 }
 
-static void bulk(struct stream *streams, size_t count, double seconds, int up) {
+static void bulk(struct stream *streams, size_t count, double seconds, int up)
+{
 	uint32_t milliseconds = (uint32_t)(seconds * 1e3);
 	uint64_t total = 0, least = UINT64_MAX;
 	unfinished = count;
@@ -406,10 +449,12 @@ static void bulk(struct stream *streams, size_t count, double seconds, int up) {
 		total += streams[i].total;
 		least = streams[i].total < least ? streams[i].total : least;
 	}
-	printf("{\"bytes\": %lu, \"least\": %lu, \"nanoseconds\": %lu}\n", total, least, took);
+	printf("{\"bytes\": %lu, \"least\": %lu, \"nanoseconds\": %lu}\n",
+	       total, least, took);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
 	struct rlimit files;
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;

@@ -15,6 +15,8 @@ from tests.bench.stamp import Stamp
 from tests.bench.statistics import Metric, Run, Spread, Summary
 
 NOTHING: Final = "-"
+# From here on median and spread of five contestants fit beside each other.
+WIDE: Final = 190
 TICK: Final = "[bold green]✓[/]"
 CROSS: Final = "[bold red]✗[/]"
 CAPTION: Final = "median (least-most); ratio: Podlock to the best peer"
@@ -73,9 +75,10 @@ def document(results: Results) -> dict[str, Any]:
 
 def show(results: Results, console: Console) -> None:
     """Print the tables, the goals, and what failed."""
+    gap = " " if console.width >= WIDE else "\n"
     scopes = dict.fromkeys(scope for scope, _case, _metric in results.asked)
     for scope in scopes:
-        console.print(_figures(results, scope))
+        console.print(_figures(results, scope, gap))
     console.print(_goals(results.verdicts))
     for line in failures(results.failures):
         console.print(f"[red]failed:[/] {escape(line)}")
@@ -105,7 +108,7 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def cell(found: Spread | None, metric: Metric) -> str:
+def cell(found: Spread | None, metric: Metric, gap: str = " ") -> str:
     """A median with its spread, in the metric's unit."""
     if found is None:
         return NOTHING
@@ -113,10 +116,10 @@ def cell(found: Spread | None, metric: Metric) -> str:
         number(value * metric.scale)
         for value in (found.median, found.least, found.most)
     )
-    return median if found.rounds == 1 else f"{median} ({least}-{most})"
+    return median if found.rounds == 1 else f"{median}{gap}({least}-{most})"
 
 
-def _figures(results: Results, scope: str) -> Table:
+def _figures(results: Results, scope: str, gap: str) -> Table:
     table = Table(title=scope, title_justify="left", title_style="bold")
     table.add_column("case")
     table.add_column("figure")
@@ -130,17 +133,17 @@ def _figures(results: Results, scope: str) -> Table:
             continue
         if before not in (None, case):
             table.add_section()
-        table.add_row(*_row(results, scope, case, metric, repeat=case == before))
+        table.add_row(*_row(results, scope, case, metric, gap, repeat=case == before))
         before = case
     return table
 
 
 def _row(
-    results: Results, scope: str, case: str, metric: Metric, *, repeat: bool
+    results: Results, scope: str, case: str, metric: Metric, gap: str, *, repeat: bool
 ) -> list[str]:
     summary = results.summary
     cells = [
-        cell(summary.get(scope, case, metric, name), metric)
+        cell(summary.get(scope, case, metric, name), metric, gap)
         for name in results.contestants
     ]
     ratio = summary.to_best(scope, case, metric, PODLOCK)

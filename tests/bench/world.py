@@ -36,13 +36,15 @@ class Route:
     """
     How a client reaches the application of a scope by way of a contestant.
 
-    `cgroups` hold the processes that the contestant needs for it, and nothing else.
+    `cgroups` hold the processes that the contestant needs for it, and nothing else;
+    `rest_bytes` is their memory before anybody has asked anything of them.
     """
 
     client: Pod
     address: str
     port: int
     cgroups: tuple[Path, ...]
+    rest_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
