@@ -21,14 +21,19 @@ def plan(
     scopes: Sequence[Scope],
     contestants: Sequence[Contestant],
 ) -> Iterator[tuple[int, Scope, Case, Contestant]]:
-    """Every run in order: A B C in a case, then the next case; then all of it again."""
-    for number in range(effort.rounds):
-        for scope in scopes:
-            for case in cases:
-                if case.once and number > 0:
-                    continue
-                for contestant in contestants:
-                    yield number, scope, case, contestant
+    """
+    Every run in order: A B C in a case, then the next case; then all of it again.
+
+    What is asked once comes first, from few connections to many in all scopes, while
+    nobody's heap has grown by anything else.
+    """
+    single = [(scope, case) for case in cases if case.once for scope in scopes]
+    repeated = [(scope, case) for scope in scopes for case in cases if not case.once]
+    rounds = [single, *[repeated] * effort.rounds]
+    for index, asked in enumerate(rounds):
+        for scope, case in asked:
+            for contestant in contestants:
+                yield max(index - 1, 0), scope, case, contestant
 
 
 def rested(contestant: Contestant, scope: Scope) -> Route:

@@ -1,224 +1,21 @@
-// The load of the benchmark: a server, and clients that measure what they see.
+// The clients of the benchmark, which measure what they see.
 //
-//   load serve PORT
-//   load trips ADDRESS PORT CONNECTIONS SECONDS WARMUP   round trips of 100 bytes
-//   load bulk  ADDRESS PORT STREAMS SECONDS up|down      as fast as it goes
-//   load opens ADDRESS PORT IN_FLIGHT SECONDS WARMUP     connect, one round trip, end
-//   load idle  ADDRESS PORT CONNECTIONS                  open, one round trip, hold
+//   load trips ADDRESS PORT CONNECTIONS SECONDS WARMUP  round trips of 100 bytes
+//   load bulk  ADDRESS PORT STREAMS SECONDS up|down     as fast as it goes
+//   load opens ADDRESS PORT IN_FLIGHT SECONDS WARMUP    connect, one round trip
+//   load idle  ADDRESS PORT CONNECTIONS                 open, one round trip, hold
 //
-// One thread and one epoll loop on each side. A client prints one JSON object; times
-// are nanoseconds. `idle` prints when all are open and then waits to be killed.
-//
-// A connection begins with 8 bytes: what it is for, three of padding, milliseconds.
-// Bulk travels in blocks whose first byte tells whether it is the last, so both ends
-// agree on the count without a half-close, which not every relay passes on.
+// One thread, one epoll loop. Each prints one JSON object; times are nanoseconds.
+// `idle` prints when all are open and then waits to be killed.
 
-#define _GNU_SOURCE
+#include "bulk.h"
 #include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
-enum { MESSAGE = 100, BLOCK = 256 * 1024, EVENTS = 256, SAMPLES = 1 << 23 };
-enum {
-	SENDS = 16
-}; // in one turn, so that one stream leaves time to the others
-enum { MORE = 0, LAST = 1 };
-enum purpose { ECHO = 'E', ONCE = 'O', SINK = 'S', SOURCE = 'G' };
-
-struct header {
-	uint8_t purpose;
-	uint8_t padding[3];
-	uint32_t milliseconds; // SOURCE: how long to send
-};
-
-struct stream {
-	int fd;
-	enum { GREETING, CONNECTING, RUNNING, ANSWERED, FINISHED } state;
-	struct header header;
-	size_t at;	// bytes into the header, message or block
-	uint8_t kind;	// of the block that is under way
-	uint64_t total; // bulk bytes
-	uint64_t since; // the request's begin, or the time at which SOURCE ends
-};
-
-static int epoll;
-static char block[2][BLOCK]; // by kind: MORE, LAST
-static char scratch[BLOCK];
+enum { SAMPLES = 1 << 23 };
 
 static uint32_t *samples;
 static size_t sampled;
 static size_t exchanges; // all of them, with those of the warm-up
-
-static void die(const char *what)
-{
-	fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static uint64_t now(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void watch(struct stream *s, int operation, uint32_t events)
-{
-	struct epoll_event event = {.events = events, .data.ptr = s};
-	if (epoll_ctl(epoll, operation, s->fd, &event) < 0)
-		die("epoll_ctl");
-}
-
-static int no_delay(int fd)
-{
-	int on = 1;
-	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-}
-
-// Take what is there of a sequence of blocks; true when the last one is complete.
-// Returns -1 when the peer has closed before that.
-static int take_blocks(struct stream *s)
-{
-	ssize_t got = recv(s->fd, scratch, BLOCK - s->at, 0);
-	if (got < 0 && errno == EAGAIN)
-		return 0;
-	if (got <= 0)
-		return -1;
-	if (s->at == 0)
-		s->kind = (uint8_t)scratch[0];
-	s->total += (uint64_t)got;
-	s->at = (s->at + (size_t)got) % BLOCK;
-	return s->at == 0 && s->kind == LAST;
-}
-
-// Give blocks until the socket is full; true when the last one, begun at `end`, is out.
-static int give_blocks(struct stream *s, uint64_t end)
-{
-	for (int i = 0; i < SENDS; i++) {
-		if (s->at == 0)
-			s->kind = now() >= end ? LAST : MORE;
-		ssize_t gave = send(s->fd, block[s->kind] + s->at,
-				    BLOCK - s->at, MSG_NOSIGNAL);
-		if (gave < 0 && errno == EAGAIN)
-			return 0;
-		if (gave <= 0)
-			return -1;
-		s->total += (uint64_t)gave;
-		s->at = (s->at + (size_t)gave) % BLOCK;
-		if (s->at == 0 && s->kind == LAST)
-			return 1;
-	}
-	return 0;
-}
-
-// The server.
-
-static int greet(struct stream *s)
-{
-	ssize_t got = recv(s->fd, (char *)&s->header + s->at,
-			   sizeof s->header - s->at, 0);
-	if (got <= 0)
-		return got < 0 && errno == EAGAIN ? 0 : -1;
-	s->at += (size_t)got;
-	if (s->at < sizeof s->header)
-		return 0;
-	s->at = 0;
-	s->state = RUNNING;
-	if (s->header.purpose == SINK || s->header.purpose == SOURCE) {
-		if (send(s->fd, "!", 1, MSG_NOSIGNAL) != 1)
-			return -1;
-		s->since = now() + s->header.milliseconds * 1000000ull;
-	}
-	if (s->header.purpose == SOURCE)
-		watch(s, EPOLL_CTL_MOD, EPOLLOUT);
-	return 0;
-}
-
-static int echo(struct stream *s)
-{
-	ssize_t got = recv(s->fd, scratch, MESSAGE, 0);
-	if (got <= 0)
-		return got < 0 && errno == EAGAIN ? 0 : -1;
-	if (send(s->fd, scratch, (size_t)got, MSG_NOSIGNAL) != got)
-		return -1;
-	s->at += (size_t)got;
-	// Who closes first keeps TIME_WAIT: here it costs no client a port.
-	return s->header.purpose == ONCE && s->at >= MESSAGE ? -1 : 0;
-}
-
-static int attend(struct stream *s)
-{
-	if (s->state == GREETING)
-		return greet(s);
-	if (s->header.purpose == SINK) {
-		int done = take_blocks(s);
-		if (done == 1 && send(s->fd, &s->total, 8, MSG_NOSIGNAL) != 8)
-			return -1;
-		return done;
-	}
-	if (s->header.purpose == SOURCE) {
-		int done = give_blocks(s, s->since);
-		if (done == 1)
-			watch(s, EPOLL_CTL_MOD, EPOLLIN);
-		return done;
-	}
-	return echo(s);
-}
-
-static void accept_one(int listener)
-{
-	struct stream *s = calloc(1, sizeof *s);
-	if (s == NULL)
-		die("calloc");
-	s->fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (s->fd < 0 || no_delay(s->fd) < 0) {
-		if (s->fd >= 0)
-			close(s->fd);
-		free(s);
-		return;
-	}
-	watch(s, EPOLL_CTL_ADD, EPOLLIN);
-}
-
-static void serve(uint16_t port)
-{
-	struct sockaddr_in any = {.sin_family = AF_INET,
-				  .sin_port = htons(port)};
-	struct stream listener = {
-		.fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0)};
-	int on = 1;
-	setsockopt(listener.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (bind(listener.fd, (struct sockaddr *)&any, sizeof any) < 0)
-		die("bind");
-	if (listen(listener.fd, 4096) < 0)
-		die("listen");
-	watch(&listener, EPOLL_CTL_ADD, EPOLLIN);
-	for (;;) {
-		struct epoll_event events[EVENTS];
-		int count = epoll_wait(epoll, events, EVENTS, -1);
-		for (int i = 0; i < count; i++) {
-			struct stream *s = events[i].data.ptr;
-			if (s == &listener) {
-				accept_one(listener.fd);
-			} else if (attend(s) < 0) {
-				close(s->fd);
-				free(s);
-			}
-		}
-	}
-}
-
-// The clients.
 
 static struct sockaddr_in server;
 
@@ -455,19 +252,11 @@ static void bulk(struct stream *streams, size_t count, double seconds, int up)
 
 int main(int argc, char **argv)
 {
-	struct rlimit files;
-	getrlimit(RLIMIT_NOFILE, &files);
-	files.rlim_cur = files.rlim_max;
-	setrlimit(RLIMIT_NOFILE, &files);
-	block[LAST][0] = LAST;
-	if ((epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)
-		die("epoll");
-	if (argc == 3 && strcmp(argv[1], "serve") == 0)
-		serve((uint16_t)atoi(argv[2]));
 	if (argc < 5) {
 		fprintf(stderr, "load: see the head of load.c\n");
 		return 2;
 	}
+	prepare();
 	size_t count = (size_t)atol(argv[4]);
 	double seconds = argc > 5 ? atof(argv[5]) : 0;
 	struct stream *streams = calloc(count, sizeof *streams);

@@ -1,4 +1,4 @@
-"""The load program: compiled once for a run, called in a pod's namespace."""
+"""The load's programs: compiled once for a run, called in a pod's namespace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 from tests.lab import system
 from tests.lab.pod import Pod
 
-SOURCE: Final = Path(__file__).with_name("load.c")
+SOURCES: Final = Path(__file__).parent
 PORT: Final = 7000
 # What opening, draining and a starved machine may take on top of the measured time.
 GRACE_SECONDS: Final = 20.0
@@ -30,20 +30,23 @@ class LoadFailed(system.LabError):
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The compiled program."""
+    """The compiled clients and the compiled server."""
 
     program: Path
+    server: Path
 
     @classmethod
     def compile(cls, directory: Path) -> Load:
-        """Compile it into `directory`. Raises: LabError with the compiler's words."""
-        program = directory / "load"
-        system.run("cc", "-O2", "-Wall", "-o", str(program), str(SOURCE))
-        return cls(program)
+        """Compile them into `directory`. Raises: LabError, as the compiler says it."""
+        load = cls(directory / "load", directory / "serve")
+        for built in (load.program, load.server):
+            source = SOURCES / f"{built.name}.c"
+            system.run("cc", "-O2", "-Wall", "-o", str(built), str(source))
+        return load
 
     def serve(self, pod: Pod) -> None:
         """Start the server in a pod; the lab's teardown ends it."""
-        pod.start(str(self.program), "serve", str(PORT), log="load.out")
+        pod.start(str(self.server), str(PORT), log="serve.out")
         pod.wait_listening(PORT)
 
     def run(self, pod: Pod, *arguments: str, seconds: float) -> Answer:

@@ -98,9 +98,21 @@ def _pods(lab: Lab, client: str, near: str, far: str, *, watched: bool) -> Pods:
 def raise_file_limit() -> None:
     """Let everything that is started here hold tens of thousands of sockets."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(FILES, hard)
-    with suppress(ValueError, OSError):  # without the privilege, as far as it goes
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with suppress(ValueError, OSError):  # above it only where root may
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(FILES, hard),) * 2)
+
+
+def most_connections() -> int:
+    """
+    How many connections one relay can hold here, at two sockets each.
+
+    The limits of haproxy and stunnel follow from that of files; a tenth is theirs.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = FILES
+    return max(hard * 9 // 20 // 1000, 1) * 1000
 
 
 def cpu_seconds(cgroups: tuple[Path, ...]) -> float:

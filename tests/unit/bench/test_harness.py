@@ -13,7 +13,7 @@ from tests.bench.statistics import P50, Run
 from tests.bench.world import Route, Scope
 
 EFFORT = Effort(rounds=2, seconds=0.0, warm_up=0.0, idle=())
-LOAD = Load(Path("/nonexistent"))
+LOAD = Load(Path("/nonexistent"), Path("/nonexistent"))
 
 
 class Entry:
@@ -42,14 +42,14 @@ ENTRIES = [Entry("A"), Entry("B")]
 
 
 def test_contestants_take_turns_within_each_case() -> None:
-    """A B, then A B of the next case; what is asked once is asked in round 0."""
+    """A B, then A B of the next case; what is asked once comes before all rounds."""
     plan = harness.plan(EFFORT, CASES, ["cross-node"], ENTRIES)
     order = [(number, case.name, who.name) for number, _, case, who in plan]
     assert order == [
-        (0, "often", "A"),
-        (0, "often", "B"),
         (0, "seldom", "A"),
         (0, "seldom", "B"),
+        (0, "often", "A"),
+        (0, "often", "B"),
         (1, "often", "A"),
         (1, "often", "B"),
     ]
