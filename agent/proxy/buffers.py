@@ -3,7 +3,7 @@ Buffers that connections borrow from the moment they have bytes until those are 
 
 An idle connection holds none: a task first waits until its socket is readable and
 only then takes a buffer. So memory follows activity, not the number of connections; a
-connection whose far side does not take its bytes keeps one buffer (64 KiB).
+connection whose far side does not take its bytes keeps one buffer (256 KiB).
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import Final
 # Room for the 9-byte header of a DATA frame in front of the payload, so that header
 # and payload leave in one write without being copied together.
 HEADER_BYTES: Final = 9
-# Four TLS records less the header: large enough that a bulk transfer costs few
-# wake-ups, small enough that a neighbour on the same tunnel does not wait long.
-PAYLOAD_BYTES: Final = 4 * 16384 - HEADER_BYTES
-KEEP: Final = 64
+# Sixteen TLS records less the header. Measured against four: 1.3 to 1.7 times the bulk
+# speed and two thirds of its CPU, because Python's work is per buffer; a neighbour on
+# the same tunnel waits for one frame at most, half a millisecond at 0.5 GB/s.
+PAYLOAD_BYTES: Final = 16 * 16384 - HEADER_BYTES
+# Unused ones that are kept: 4 MiB of them.
+KEEP: Final = 16
 
 
 class BufferPool:

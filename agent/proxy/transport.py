@@ -43,6 +43,10 @@ class Transport:
         self.tls = tls
         # OpenSSL tells the reason of a fatal error once; it must reach the caller.
         self._failure: OSError | None = None
+        # Whether the last read filled its buffer, so that more may be there already:
+        # otherwise to ask the socket before it says that it is readable costs a system
+        # call and an exception each time.
+        self._has_more = False
 
     @classmethod
     async def handshake(
@@ -87,34 +91,41 @@ class Transport:
         """
         Wait for data and take what is there, several records at once if it fits.
 
-        `buffer` has room for a record at least (RECORD_BYTES).
+        `buffer` has room for a record at least (RECORD_BYTES). Always yields to the
+        other tasks, so that a peer that has more and more does not starve them.
 
         Returns: the number of bytes, 0 after a clean close_notify.
         Raises: TransportFailed, also for a connection cut without close_notify.
         """
         assert len(buffer) >= RECORD_BYTES
         try:
-            count = self._receive_now(buffer)
-            while count is None:
-                if self.tls.fileno() < 0:
-                    raise TransportFailed("closed")
-                await trio.lowlevel.wait_readable(self.tls)
-                count = self._receive_now(buffer)
+            if self._has_more or self._failure:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._wait_readable()
+            while (count := self._receive_now(buffer)) is None:
+                await self._wait_readable()
         except (OSError, trio.ClosedResourceError) as error:
             raise TransportFailed(explain(error)) from error
         return count
+
+    async def _wait_readable(self) -> None:
+        if self.tls.fileno() < 0:
+            raise TransportFailed("closed")
+        await trio.lowlevel.wait_readable(self.tls)
 
     def _receive_now(self, buffer: memoryview) -> int | None:
         """What is there now: None if nothing, 0 at the end."""
         if self._failure is not None:
             raise self._failure
-        total = 0
+        total, self._has_more = 0, False
         try:
             while len(buffer) - total >= RECORD_BYTES:
                 count = self.tls.recv_into(buffer[total:])
                 total += count
                 if count < RECORD_BYTES and not self.tls.pending():
-                    break
+                    return total
+            self._has_more = True
         except ssl.SSLWantReadError:
             return total or None
         except OSError as error:

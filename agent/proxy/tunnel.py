@@ -55,6 +55,9 @@ from agent.proxy.tunnel_stream import TunnelStream
 log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
+# Up to this much payload is copied together with the control frames that wait, to
+# leave in one record and one packet.
+COALESCED_BYTES: Final = 4096
 HEARTBEAT: Final = b"podlock!"
 
 # The buffer that every tunnel of this process reads into: what is read is handed on
@@ -198,12 +201,15 @@ class Tunnel:
         Returns: how many bytes were sent, 0 if no window is open. Raises: TunnelLost.
         """
         async with self._sending:
-            await self._send_control()
             count = min(length, self.codec.sendable(stream_id))
+            if not count or count > COALESCED_BYTES:
+                await self._send_control()
+                count = min(length, self.codec.sendable(stream_id))
             if count:
-                header = self.codec.data_header(stream_id, count)
-                buffer[:HEADER_BYTES] = header
-                await self._send(buffer[: HEADER_BYTES + count])
+                control = self.codec.take_output()
+                buffer[:HEADER_BYTES] = self.codec.data_header(stream_id, count)
+                frame = buffer[: HEADER_BYTES + count]
+                await self._send(memoryview(control + frame) if control else frame)
         return count
 
     async def _send_control(self) -> None:
@@ -282,8 +288,6 @@ class Tunnel:
             for event in self.codec.receive(_READ_BUFFER[:count]):
                 self._dispatch(event)
             self.wake()
-            # A peer that always has more must not starve the other connections.
-            await trio.lowlevel.checkpoint()
 
     def _dispatch(self, event: Event) -> None:
         match event:
