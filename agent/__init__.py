@@ -29,3 +29,5 @@ One connection's path, from the application's connect() to the other's accept():
 Inside a domain, cores and edges are separate files. A core takes bytes, values and
 `now`, and returns values or raises: no trio, socket, clock or environment in it.
 """
+
+__version__ = "0.1.0"

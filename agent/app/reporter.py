@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from importlib.metadata import version
 from typing import Any, Final, cast
 
 import trio
 
+from agent import __version__
 from agent.app.control import Control
 from agent.identity.schedule import CertificateStatus
 from agent.policy.rule import Authorization, InboundPolicy
@@ -45,7 +45,7 @@ class ControlReporter:
         control, config = self._control, self._control.config
         not_ready = control.not_ready_because
         return {
-            "version": version("podlock"),
+            "version": __version__,
             "node": config.node,
             "pid": os.getpid(),
             "started": iso(control.started),

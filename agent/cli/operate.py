@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as installed
 from pathlib import Path
 
 import click
 
+from agent import __version__
 from agent.cli.options import PATH, read, with_config
 
 
@@ -56,4 +56,4 @@ def remove(file: Path | None, settings: tuple[str, ...]) -> None:
 @click.command()
 def version() -> None:
     """The version of this program."""
-    click.echo(f"podlock {installed('podlock')}")
+    click.echo(f"podlock {__version__}")
