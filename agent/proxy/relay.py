@@ -54,15 +54,17 @@ async def relay(
 async def _pump(
     source: socket.socket, sink: socket.socket, count: Count, buffers: BufferPool
 ) -> None:
+    more = False
     while True:
         await trio.lowlevel.wait_readable(source)
-        with buffers.borrow() as buffer:
+        with buffers.borrow(large=more) as buffer:
             try:
                 received = source.recv_into(buffer)
             except BlockingIOError:
                 continue
             if received == 0:
                 break
+            more = received == len(buffer)
             await _send_all(sink, buffer[:received])
         count(received)
     sink.shutdown(socket.SHUT_WR)

@@ -178,13 +178,14 @@ class TunnelStream:
         self.tunnel.forget(self)
 
     async def _pump(self, app: socket.socket, buffers: BufferPool) -> None:
+        more = False
         while True:
             await trio.lowlevel.wait_readable(app)
             # An end needs no window, and is heard while the peer grants none.
             if not self.tunnel.codec.sendable(self.id) and _at_end(app):
                 break
             room = await self._room()
-            with buffers.borrow() as buffer:
+            with buffers.borrow(large=more) as buffer:
                 room = min(room, len(buffer) - HEADER_BYTES)
                 try:
                     count = app.recv_into(buffer[HEADER_BYTES : HEADER_BYTES + room])
@@ -192,6 +193,7 @@ class TunnelStream:
                     continue
                 if count == 0:
                     break
+                more = count == room
                 self._meter.from_app(count)
                 await self._send(buffer, count)
         self._end_sent = True
