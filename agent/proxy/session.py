@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from agent.workload.connection import (
     ConnectionClosed,
@@ -125,17 +125,7 @@ class Session:
     def open(self) -> ConnectionOpened:
         """The connection relays from now on."""
         self.advance(State.RELAYING)
-        return ConnectionOpened(
-            id=self.id,
-            worker=self.worker,
-            direction=self.direction,
-            path=self.path,
-            source=self.source,
-            destination=self.destination,
-            opened=self.opened,
-            peer=self.peer,
-            rule=self.rule,
-        )
+        return ConnectionOpened(opened=self.opened, **self._facts())
 
     def refuse(
         self, outcome: Literal["refused", "failed"], reason: str, closed: float
@@ -143,17 +133,7 @@ class Session:
         """The connection never relayed a byte, and why."""
         self.advance(State.CLOSED)
         return ConnectionRefused(
-            id=self.id,
-            worker=self.worker,
-            direction=self.direction,
-            path=self.path,
-            source=self.source,
-            destination=self.destination,
-            closed=closed,
-            outcome=outcome,
-            reason=reason,
-            rule=self.rule,
-            peer=self.peer,
+            closed=closed, outcome=outcome, reason=reason, **self._facts()
         )
 
     def count(self) -> TrafficCounted:
@@ -178,3 +158,16 @@ class Session:
             received_bytes=self.traffic.received,
             closed=closed,
         )
+
+    def _facts(self) -> dict[str, Any]:
+        """What every first message about a connection says."""
+        return {
+            "id": self.id,
+            "worker": self.worker,
+            "direction": self.direction,
+            "path": self.path,
+            "source": self.source,
+            "destination": self.destination,
+            "rule": self.rule,
+            "peer": self.peer,
+        }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
+import pytest
 from hpack import Encoder
 
 from agent.hbone import frames
@@ -14,9 +15,15 @@ from agent.hbone.connection import (
     ConnectRequested,
     DataReceived,
     Event,
+    ProtocolError,
     Role,
 )
 from agent.hbone.frames import ErrorCode, FrameType
+from agent.hbone.settings import DEFAULT
+
+WINDOW = DEFAULT.initial_window_size
+RST = frames.rst_stream
+STATUS_200 = [(":status", "200")]
 
 EMPTY_SETTINGS = frames.frame(FrameType.SETTINGS, 0, 0)
 CLIENT_HELLO = frames.PREFACE + EMPTY_SETTINGS
@@ -150,3 +157,15 @@ def joined(events: Iterable[Event]) -> list[object]:
         else:
             result.append((event.stream_id, bytes(event.data)))
     return result
+
+
+def fails(connection: Connection, data: bytes, code: ErrorCode) -> None:
+    """`data` is a connection error with `code`, said in a GOAWAY, and final."""
+    with pytest.raises(ProtocolError) as error:
+        connection.receive(data)
+    assert error.value.code is code
+    assert goaways(connection.take_output())[-1][1] is code
+    with pytest.raises(ProtocolError):
+        connection.receive(b"")
+    assert connection.open_streams == 0
+    assert connection.draining
