@@ -6,16 +6,17 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.demo import stage
+from tests.demo.calls import Program
 from tests.demo.stage import Stage
 from tests.lab import system
 from tests.lab.identity import podlock
 from tests.lab.node import Document
-from tests.lab.pod import program
 
 pytestmark = pytest.mark.slow
 
@@ -133,19 +134,21 @@ class TestQuestions:
 class TestDraining:
     def test_what_is_under_way_finishes(self, world: Stage) -> None:
         """SIGTERM to an agent lets a transfer finish; new connections are refused."""
-        sink, agent = world.pods["sink"].address.v4, world.agents["n2"]
-        put = ("put", sink, stage.BULK_PORT, 64 << 20)
-        transfer = world.pods["web"].start(*program("bulk", *put))
+        sink, agent, gate = world.pods["sink"], world.agents["n2"], Path(world.gate)
+        total = 16 << 20
+        push = ("push", sink.address.v4, stage.SLOW_PORT, total, str(gate))
+        transfer = Program(world.pods["web"], "slowreader", *push)
+        assert transfer.wait("stuck")["pushed"] < total
 
-        def relaying() -> bool:
-            found = agent.ask("connections", workload="shop/sink")["open"]
-            return bool(found)
+        stopping = threading.Thread(target=agent.stop)
+        stopping.start()
+        system.wait_until(lambda: not serves(world), "no new connections", 5)
+        gate.touch()
+        done = transfer.wait("done")
+        stopping.join()
+        gate.unlink()
+        assert (done["pushed"], done["received"]) == (total, total)
 
-        system.wait_until(relaying, "the transfer is under way", 5, 0.005)
-        agent.stop()
-        told = json.loads(transfer.communicate(timeout=20)[0])
-        assert (told["bytes"], told["sent"]) == (64 << 20, told["received"])
-        assert not serves(world)
         agent.start()
         stage.wait_captured(agent)
         system.wait_until(lambda: serves(world), "traffic", 10)
