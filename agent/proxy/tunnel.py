@@ -224,11 +224,7 @@ class Tunnel:
         else: a frame that was begun is finished, and its sender need not wait for it.
         """
         if self._torn:
-            torn, self._torn = self._torn, b""
-            await self._send_all(memoryview(torn))
-        await self._send_all(data)
-
-    async def _send_all(self, data: memoryview) -> None:
+            data, self._torn = memoryview(self._torn + data), b""
         sent = 0
         self._sending_since = trio.current_time()
         try:
@@ -241,7 +237,7 @@ class Tunnel:
         except TransportFailed as error:
             raise TunnelLost(self.closed or str(error)) from error
         except trio.Cancelled:
-            self._torn = bytes(data[sent:]) + self._torn
+            self._torn = bytes(data[sent:])
             self.wake()
             raise
         self._sending_since = None

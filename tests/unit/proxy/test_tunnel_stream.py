@@ -174,6 +174,31 @@ class TestAPeerThatDoesNotRead:
                     events += [type(event).__name__ for event in await ends.hear()]
             assert set(events) == {"DataReceived", "StreamReset"}
 
+    async def test_two_senders_that_give_up_lose_nothing(self) -> None:
+        """What was to be sent goes out whole and in order, whoever is cancelled."""
+        async with scripted() as ends, trio.open_nursery() as nursery:
+            tunnel = ends.tunnel
+            scopes = [trio.CancelScope(), trio.CancelScope()]
+
+            async def send(data: bytes, scope: trio.CancelScope) -> None:
+                with scope:
+                    async with tunnel._sending:
+                        await tunnel._send(memoryview(data))
+
+            large, small = bytes([1]) * (16 << 20), bytes([2]) * 1000
+            nursery.start_soon(send, large, scopes[0])
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            nursery.start_soon(send, small, scopes[1])  # next in turn, before `_write`
+            for scope in scopes:
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                scope.cancel()
+
+            buffer, got = memoryview(bytearray(1 << 18)), bytearray()
+            with trio.fail_after(5):
+                while small not in got[-2 * len(small) :]:
+                    got += buffer[: await ends.far.receive_into(buffer)]
+            assert large + small in got  # beside the connection's preface
+
     async def test_does_not_hold_a_tunnel_that_ends(self) -> None:
         """When the tunnel is over its streams are, though a frame is half sent."""
         async with scripted() as ends:
