@@ -27,11 +27,11 @@ from agent.app.descriptors import allow_descriptors
 from agent.errors import PodlockError
 from agent.log import LogFormat, LogLevel, configure, logger
 from agent.proxy import instructions
-from agent.proxy.buffers import BufferPool
 from agent.proxy.channel import Channel, ChannelClosed
+from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
-from agent.proxy.listener import Serve, accept_loop
+from agent.proxy.listener import Acceptor, Serve
 from agent.proxy.live import LiveConnection, Register, Revoked
 from agent.proxy.outbound import Outbound
 from agent.proxy.plaintext import InboundPlaintext
@@ -85,18 +85,20 @@ class Worker:
         self._news, self._told = trio.open_memory_channel[Message](math.inf)
         self._untold = 0
         self._all_told = trio.Event()
-        limits, buffers = start.limits, BufferPool()
+        limits, self._path = start.limits, DataPath()
         self._contexts = ContextStore()
         self._register = Register(start.worker, self._note, time.time)
         dialer = Dialer(maps, KernelSockets(), limits.connect_timeout_seconds)
-        self._pool = Pool(self._contexts, dialer, limits, start.trust_domain, nursery)
+        self._pool = Pool(
+            self._contexts, dialer, limits, start.trust_domain, self._path, nursery
+        )
         self._world = World()
         self._outbound = Outbound(
             self._register,
             maps,
             dialer,
             self._pool,
-            buffers,
+            self._path.reactor,
             self._world,
             2 * limits.connect_timeout_seconds,
         )
@@ -104,16 +106,17 @@ class Worker:
             self._register,
             self._contexts,
             dialer,
-            buffers,
+            self._path,
             limits,
             start.trust_domain,
             self._world,
             nursery,
         )
-        self._plaintext = InboundPlaintext(self._register, dialer, buffers)
+        self._plaintext = InboundPlaintext(self._register, dialer, self._path.reactor)
 
     async def run(self) -> None:
         """Serve until control closes the channel. Raises: ChannelClosed."""
+        self._nursery.start_soon(self._path.reactor.run)
         self._nursery.start_soon(self._tell)
         self._nursery.start_soon(self._pool.close_idle)
         while True:
@@ -148,15 +151,17 @@ class Worker:
     def _capture(self, pod: LocalPod) -> None:
         self._release(pod.uid, "the pod was captured anew")
         self._pods[pod.uid] = pod
-        self._accept(pod.tunnel, self._bounded(pod, self._inbound.serve, "inbound"))
+        tunnels = self._bounded(pod, self._inbound.serve, "inbound")
         plaintext = self._bounded(pod, self._plaintext.serve, "inbound")
-        self._accept(pod.inbound, plaintext)
         outbound = self._bounded(pod, self._outbound.serve, "outbound")
-        for listener in pod.outbound:
-            self._accept(listener, outbound)
-
-    def _accept(self, listener: socket.socket, serve: Serve) -> None:
-        self._nursery.start_soon(accept_loop, listener, serve, self._nursery)
+        pod.acceptors = [
+            Acceptor(listener, serve, self._path.reactor, self._nursery)
+            for listener, serve in (
+                (pod.tunnel, tunnels),
+                (pod.inbound, plaintext),
+                *((listener, outbound) for listener in pod.outbound),
+            )
+        ]
 
     def _bounded(self, pod: LocalPod, serve: ServePod, direction: Direction) -> Serve:
         """`serve` for one pod, up to the number of connections that it may have."""
