@@ -9,9 +9,7 @@ closed. Run as `python -m agent.app.worker FD PINS LEVEL FORMAT`.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import math
 import signal
 import socket
 import sys
@@ -33,6 +31,7 @@ from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
 from agent.proxy.listener import Acceptor, Serve
 from agent.proxy.live import LiveConnection, Register, Revoked
+from agent.proxy.news import News
 from agent.proxy.outbound import Outbound
 from agent.proxy.plaintext import InboundPlaintext
 from agent.proxy.pod import LocalPod
@@ -42,20 +41,12 @@ from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore
 from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
-from agent.redirect.netns import socket_cookie, socket_in
-from agent.workload.connection import (
-    ConnectionClosed,
-    ConnectionOpened,
-    Message,
-    encode,
-)
+from agent.redirect.netns import socket_cookie, sockets_in
 from agent.workload.directory import Directory
 
 log = logger()
 
 PR_SET_PDEATHSIG: Final = 1
-# Messages about connections that wait for control; some 20 MB when it hangs.
-MAX_UNTOLD: Final = 65536
 TELL_SECONDS: Final = 1.0
 
 ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
@@ -64,7 +55,7 @@ ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
 class KernelSockets:
     """`PodSockets`, as the redirect provides them."""
 
-    open = staticmethod(socket_in)
+    open = staticmethod(sockets_in)
     cookie = staticmethod(socket_cookie)
 
 
@@ -82,13 +73,14 @@ class Worker:
         self._channel = channel
         self._nursery = nursery
         self._pods: dict[str, LocalPod] = {}
-        self._news, self._told = trio.open_memory_channel[Message](math.inf)
-        self._untold = 0
-        self._all_told = trio.Event()
+        self._news = News(channel.send)
         limits, self._path = start.limits, DataPath()
         self._contexts = ContextStore()
-        self._register = Register(start.worker, self._note, time.time)
-        dialer = Dialer(maps, KernelSockets(), limits.connect_timeout_seconds)
+        self._register = Register(start.worker, self._news.tell, time.time)
+        dialer = Dialer(
+            maps, KernelSockets(), limits.connect_timeout_seconds, time.monotonic
+        )
+        self._dialer = dialer
         self._pool = Pool(
             self._contexts, dialer, limits, start.trust_domain, self._path, nursery
         )
@@ -117,7 +109,7 @@ class Worker:
     async def run(self) -> None:
         """Serve until control closes the channel. Raises: ChannelClosed."""
         self._nursery.start_soon(self._path.reactor.run)
-        self._nursery.start_soon(self._tell)
+        self._nursery.start_soon(self._news.run)
         self._nursery.start_soon(self._pool.close_idle)
         while True:
             frame = await self._channel.receive()
@@ -142,11 +134,17 @@ class Worker:
             case instructions.WorldUpdated():
                 self._update(message)
             case instructions.CountTraffic():
-                self._register.count_traffic()
+                self._count()
             case instructions.Drain(seconds):
                 self._nursery.start_soon(self._drain, seconds)
             case _:
                 assert_never(message)
+
+    def _count(self) -> None:
+        self._register.count_traffic()
+        if lost := self._news.take_lost():
+            text = f"{lost} messages were lost: control did not keep up"
+            self._register.incident("lost", f"worker {self._start.worker}", text)
 
     def _capture(self, pod: LocalPod) -> None:
         self._release(pod.uid, "the pod was captured anew")
@@ -184,6 +182,7 @@ class Worker:
     def _release(self, uid: str, reason: str) -> None:
         pod = self._pods.pop(uid, None)
         if pod is not None:
+            self._dialer.forget(pod)
             self._pool.purge(lambda key: key.source_uid == uid, reason)
             self._register.end_of_pod(pod, reason)
             pod.close()
@@ -227,33 +226,9 @@ class Worker:
         with trio.move_on_after(seconds):
             await self._register.wait_empty()
         # What happened last is worth telling too.
-        self._news.close()
         with trio.move_on_after(TELL_SECONDS):
-            await self._all_told.wait()
+            await self._news.finish()
         self._nursery.cancel_scope.cancel()
-
-    def _note(self, message: Message) -> None:
-        """
-        Queue a message for control; a control that lags does not grow us for ever.
-
-        What opened and closed is told in any case: control's list must stay true.
-        """
-        waiting = self._news.statistics().current_buffer_used
-        vital = isinstance(message, ConnectionOpened | ConnectionClosed)
-        if waiting >= MAX_UNTOLD and not vital:
-            self._untold += 1
-            return
-        with contextlib.suppress(trio.ClosedResourceError):  # the worker is ending
-            self._news.send_nowait(message)
-
-    async def _tell(self) -> None:
-        async for message in self._told:
-            await self._channel.send(encode(message))
-            if self._untold and not self._news.statistics().current_buffer_used:
-                text = f"{self._untold} messages were lost: control did not keep up"
-                self._untold = 0
-                self._register.incident("lost", f"worker {self._start.worker}", text)
-        self._all_told.set()
 
 
 async def serve(descriptor: int, pins: Path) -> None:

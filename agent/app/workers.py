@@ -242,10 +242,11 @@ class Workers:
                 frame = await channel.receive()
             except ChannelClosed:
                 return
-            try:
-                self._hear(slot, decode(frame))
-            except InputError as error:
-                log.error("a worker's message was not understood", error=str(error))
+            for line in frame.splitlines():
+                try:
+                    self._hear(slot, decode(line))
+                except InputError as error:
+                    log.error("a worker's message was not understood", error=str(error))
 
 
 async def _deliver(

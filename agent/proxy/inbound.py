@@ -165,7 +165,8 @@ class InboundTunnels:
         except BaseException:
             stream.abort(ErrorCode.INTERNAL_ERROR)
             raise
-        with self.dialer.carrying(live.pod, app), stream.aborting():
+        traffic = live.session.traffic
+        with self.dialer.carrying(live.pod, app, traffic), stream.aborting():
             stream.accept()
             live.opened()
             await stream.relay(app, live.meter(app_is_client=False))

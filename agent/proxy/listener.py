@@ -11,7 +11,6 @@ import trio
 from agent.addresses import SocketAddress
 from agent.log import logger
 from agent.proxy.reactor import NOTHING, READABLE, Reactor
-from agent.proxy.sockets import tune
 
 log = logger()
 
@@ -54,7 +53,6 @@ class Acceptor:
             for _ in range(BATCH):
                 sock, peer = self._listener.accept()
                 sock.setblocking(False)
-                tune(sock)
                 self._nursery.start_soon(self._serve, sock, SocketAddress.of(peer))
                 self._reactor.yield_to_trio()
         except BlockingIOError:

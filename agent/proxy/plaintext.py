@@ -58,6 +58,7 @@ class InboundPlaintext:
             raise NotAdmitted(503, f"port {to.port} belongs to the agent")
         live.authorize(Request(None, client.ip, to.port))
         app = await self.dialer.deliver(live.pod, to, client)
-        with self.dialer.carrying(live.pod, app):
+        traffic = live.session.traffic
+        with self.dialer.carrying(live.pod, app, traffic):
             live.opened()
-            await relay(sock, app, live.session.traffic, self.reactor)
+            await relay(sock, app, traffic, self.reactor)
