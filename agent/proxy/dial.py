@@ -22,9 +22,10 @@ from agent.errors import PodlockError
 from agent.proxy.pod import LocalPod
 from agent.proxy.seams import KernelMaps, PodSockets
 from agent.proxy.session import Traffic
-from agent.proxy.sockets import close_hard, closing, tune
+from agent.proxy.sockets import close_hard, closing
 from agent.proxy.stock import SocketStock
 from agent.proxy.transport import explain
+from agent.tcp import tune
 
 
 class CannotConnect(PodlockError):

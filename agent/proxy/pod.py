@@ -12,7 +12,6 @@ from agent.addresses import IPAddress
 from agent.identity.spiffe import SpiffeId
 from agent.policy.rule import InboundPolicy
 from agent.proxy.instructions import PodCaptured
-from agent.proxy.sockets import tune
 
 if TYPE_CHECKING:
     from agent.proxy.listener import Acceptor
@@ -48,7 +47,6 @@ class LocalPod:
         tunnel, inbound, *outbound = (socket.socket(fileno=fd) for fd in listeners)
         for listener in (tunnel, inbound, *outbound):
             listener.setblocking(False)
-            tune(listener)  # what it accepts inherits the options
         return cls(
             uid=told.uid,
             name=told.name,

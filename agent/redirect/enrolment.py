@@ -30,6 +30,7 @@ from agent.redirect.kernel import RedirectMaps
 from agent.redirect.layout import NETNS_HOOK, NetnsPin, PinLayout, Ports
 from agent.redirect.netns import inside, netns_cookie_of, own_netns_cookie
 from agent.redirect.plan import difference
+from agent.tcp import tune
 
 LISTEN_BACKLOG: Final = 1024
 
@@ -253,6 +254,7 @@ def _listen(family: int, host: str, port: int) -> socket.socket:
         if family == socket.AF_INET6:
             both = 0 if host == "::" else 1
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, both)
+        tune(listener)  # what it accepts inherits the options
         listener.bind((host, port))
         listener.listen(LISTEN_BACKLOG)
     except OSError as error:
