@@ -78,7 +78,11 @@ class Worker:
         self._contexts = ContextStore()
         self._register = Register(start.worker, self._news.tell, time.time)
         dialer = Dialer(
-            maps, KernelSockets(), limits.connect_timeout_seconds, time.monotonic
+            maps,
+            KernelSockets(),
+            self._path.reactor,
+            limits.connect_timeout_seconds,
+            time.monotonic,
         )
         self._dialer = dialer
         self._pool = Pool(

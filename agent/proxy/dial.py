@@ -20,6 +20,7 @@ import trio
 from agent.addresses import ClientAddress, DeliveryAddress, SocketAddress
 from agent.errors import PodlockError
 from agent.proxy.pod import LocalPod
+from agent.proxy.reactor import WRITABLE, Reactor
 from agent.proxy.seams import KernelMaps, PodSockets
 from agent.proxy.session import Traffic
 from agent.proxy.sockets import close_hard, closing
@@ -39,11 +40,13 @@ class Dialer:
         self,
         maps: KernelMaps,
         sockets: PodSockets,
+        reactor: Reactor,
         timeout_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._maps = maps
         self._sockets = sockets
+        self._reactor = reactor
         self._stock = SocketStock(sockets, clock)
         self._timeout_seconds = timeout_seconds
 
@@ -152,7 +155,7 @@ class Dialer:
             code = sock.connect_ex(address)
         if code == errno.EALREADY:
             with trio.fail_after(self._timeout_seconds):
-                await trio.lowlevel.wait_writable(sock)
+                await self._reactor.wait(sock, WRITABLE)
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
             raise OSError(code, os.strerror(code))

@@ -54,7 +54,6 @@ class Acceptor:
                 sock, peer = self._listener.accept()
                 sock.setblocking(False)
                 self._nursery.start_soon(self._serve, sock, SocketAddress.of(peer))
-                self._reactor.yield_to_trio()
         except BlockingIOError:
             return
         except ConnectionError:

@@ -9,13 +9,16 @@ their own, which trio watches as if it were one socket.
 
 While anything is ready the reactor keeps the thread, handles batch by batch, and after
 each batch flushes what the batch has gathered (`later`): that is how many streams
-share one write. It gives the thread back to trio when it has woken a task
-(`yield_to_trio`), when nothing comes any more, and every few milliseconds in any case.
+share one write. When nothing is ready it looks on for a moment (spin.py), then sleeps
+for a millisecond at most: to come back through trio costs more than a hop. It gives the
+thread to trio as soon as any task can run, and every few milliseconds in any case; so
+trio's own deadlines and sockets are late by a millisecond while bytes flow.
 """
 
 from __future__ import annotations
 
 import select
+import socket
 import time
 from collections.abc import Callable
 from typing import Final
@@ -32,12 +35,27 @@ WRITABLE: Final = select.EPOLLOUT
 NOTHING: Final = 0
 # Events of one batch; what is left over comes first the next time.
 BATCH: Final = 64
-# So long trio's tasks may wait while bytes flow.
+# So long trio's own sockets and deadlines may wait while bytes flow, and so long it
+# sleeps for the next ones.
 TURN_SECONDS: Final = 2e-3
+LINGER_SECONDS: Final = 1e-3
 
 Ready = Callable[[int], None]
 """Told the epoll mask; must not block, and must bear a call for nothing."""
 Flush = Callable[[], None]
+
+
+class _OtherTasks(trio.abc.Instrument):
+    """Which tasks could run now, beside the one that asks."""
+
+    def __init__(self) -> None:
+        self.runnable: set[trio.lowlevel.Task] = set()
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        self.runnable.add(task)
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.runnable.discard(task)
 
 
 class Reactor:
@@ -50,7 +68,7 @@ class Reactor:
         self._spin = Spin()
         self._spin_seconds = spin_seconds
         self._awake = False
-        self._trio_is_due = False
+        self._tasks = _OtherTasks()
 
     def watch(self, fd: int, events: int, ready: Ready) -> None:
         """Call `ready` whenever `fd` is; level-triggered. Raises: OSError."""
@@ -81,9 +99,20 @@ class Reactor:
         else:
             flush()
 
-    def yield_to_trio(self) -> None:
-        """A task was woken: let it run after this batch."""
-        self._trio_is_due = True
+    async def wait(self, sock: socket.socket, events: int) -> None:
+        """Wait until a socket is ready that nobody watches."""
+        ready = trio.Event()
+
+        def tell(_mask: int) -> None:
+            self.forget(descriptor)
+            ready.set()
+
+        descriptor = sock.fileno()
+        self.watch(descriptor, events, tell)
+        try:
+            await ready.wait()
+        finally:
+            self.forget(descriptor)
 
     def close(self) -> None:
         """Let go of the epoll; the watched sockets stay their owners'."""
@@ -91,33 +120,39 @@ class Reactor:
 
     async def run(self) -> None:
         """Forever: serve what is ready."""
-        while True:
-            await trio.lowlevel.wait_readable(self._epoll.fileno())
-            self._awake = True
-            try:
+        trio.lowlevel.add_instrument(self._tasks)
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                self._awake = True
                 while self._turn():
                     await trio.lowlevel.checkpoint()
-            finally:
                 self._awake = False
+        finally:
+            self._awake = False
+            trio.lowlevel.remove_instrument(self._tasks)
 
     def _turn(self) -> bool:
-        """Serve until nothing is ready (False), or until trio must have its turn."""
+        """Serve until nothing comes (False), or until trio must have its turn."""
         until = time.monotonic() + TURN_SECONDS
         handled = 0
-        self._trio_is_due = False
         self._flush()
-        while events := self._epoll.poll(0, BATCH) or self._look_on(handled):
+        while not self._tasks.runnable and time.monotonic() < until:
+            events = self._epoll.poll(0, BATCH) or self._wait_for_more(handled)
+            if not events:
+                return False
             handled = len(events)
             for fd, mask in events:
                 self._serve(fd, mask)
             self._flush()
-            if self._trio_is_due or time.monotonic() > until:
-                return True
-        return False
+        return True
+
+    def _wait_for_more(self, handled: int) -> list[tuple[int, int]]:
+        return self._look_on(handled) or self._epoll.poll(LINGER_SECONDS, BATCH)
 
     def _look_on(self, handled: int) -> list[tuple[int, int]]:
         """Wait a moment for the next event without sleeping, where that pays."""
-        if self._trio_is_due or not handled or not self._spin.allowed(handled):
+        if not handled or not self._spin.allowed(handled):
             return []
         poll, clock = self._epoll.poll, time.monotonic
         until = clock() + self._spin_seconds

@@ -79,7 +79,6 @@ class _Pair:
 
     def _end(self) -> None:
         self.over.set()
-        self.reactor.yield_to_trio()
 
 
 class _Side:

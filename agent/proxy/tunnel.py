@@ -288,7 +288,6 @@ class Tunnel:
             stream.lose_tunnel(lost)
         self._streams.clear()
         self._over.set()
-        self.reactor.yield_to_trio()
 
     def _farewell(self) -> None:
         """Send GOAWAY if that is possible without waiting or tearing a frame."""
@@ -360,7 +359,6 @@ class Tunnel:
             self.forget(stream)
             return
         self._on_request(self, stream, request)
-        self.reactor.yield_to_trio()
 
     def _open_windows(self, stream_id: int | None) -> None:
         if stream_id is None:

@@ -356,7 +356,6 @@ class TunnelStream:
     def _tell(self) -> None:
         if self._news is not None:
             self._news.set()
-            self.tunnel.reactor.yield_to_trio()
 
 
 def _at_end(app: socket.socket) -> bool:
