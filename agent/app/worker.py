@@ -23,6 +23,7 @@ from typing import Final, assert_never, cast
 import trio
 
 from agent.addresses import SocketAddress
+from agent.app import heartbeat
 from agent.app.descriptors import allow_descriptors
 from agent.errors import PodlockError
 from agent.log import LogFormat, LogLevel, configure, logger
@@ -32,24 +33,25 @@ from agent.proxy.channel import Channel, ChannelClosed
 from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
 from agent.proxy.listener import Serve, accept_loop
-from agent.proxy.live import LiveConnection, Register, Revoked
+from agent.proxy.live import Register
 from agent.proxy.outbound import Outbound
 from agent.proxy.plaintext import InboundPlaintext
 from agent.proxy.pod import LocalPod
-from agent.proxy.pool import Pool, PoolKey
+from agent.proxy.pool import Pool
 from agent.proxy.session import Direction
 from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore
+from agent.proxy.update import update
 from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.netns import socket_cookie, socket_in
 from agent.workload.connection import (
+    Answer,
     ConnectionClosed,
     ConnectionOpened,
     Message,
     encode,
 )
-from agent.workload.directory import Directory
 
 log = logger()
 
@@ -82,7 +84,7 @@ class Worker:
         self._channel = channel
         self._nursery = nursery
         self._pods: dict[str, LocalPod] = {}
-        self._news, self._told = trio.open_memory_channel[Message](math.inf)
+        self._news, self._told = trio.open_memory_channel[Message | Answer](math.inf)
         self._untold = 0
         self._all_told = trio.Event()
         limits, buffers = start.limits, BufferPool()
@@ -120,7 +122,10 @@ class Worker:
             frame = await self._channel.receive()
             instruction = instructions.decode(frame)
             assert not isinstance(instruction, instructions.Start)
-            self._apply(instruction)
+            if isinstance(instruction, instructions.Ping):
+                heartbeat.answer(instruction, self._news)
+            else:
+                self._apply(instruction)
 
     def _apply(self, message: instructions.Instruction) -> None:
         match message:
@@ -136,7 +141,7 @@ class Worker:
             case instructions.TrustUpdated(bundle):
                 if self._contexts.trust(bundle):
                     self._drain_tunnels()
-            case instructions.WorldUpdated():
+            case instructions.WorldUpdated() | instructions.WorldChanged():
                 self._update(message)
             case instructions.CountTraffic():
                 self._register.count_traffic()
@@ -183,31 +188,12 @@ class Worker:
             self._register.end_of_pod(pod, reason)
             pod.close()
 
-    def _update(self, world: instructions.WorldUpdated) -> None:
-        """
-        A new world, all of it in one step: policies in force, live connections judged
-        again, tunnels to pods that are no longer there purged.
-        """
-        for uid, policy in world.policies.items():
-            if uid in self._pods:
-                self._pods[uid].policy = policy
-        self._register.judge_again(world.policies)
-        directory = self._world.directory = world.directory
-
-        def stale(key: PoolKey) -> bool:
-            peer = directory.peer_at(key.address.ip)
-            return peer is None or (peer.uid, peer.identity) != (key.peer_uid, key.peer)
-
-        self._pool.purge(stale, "the destination is another workload now")
-        for live in self._register.passing_through():
-            self._stop_plaintext(live, directory)
-
-    def _stop_plaintext(self, live: LiveConnection, directory: Directory) -> None:
-        """A destination that joins the mesh is not spoken to in plaintext any more."""
-        assert live.outside is not None
-        peer = directory.peer_at(live.outside.ip)
-        if peer is not None and peer.meshed and peer.uid != live.pod.uid:
-            live.revoke(Revoked(f"{peer.name} is in the mesh now"))
+    def _update(
+        self, told: instructions.WorldUpdated | instructions.WorldChanged
+    ) -> None:
+        gap = update(told, self._world, self._pods, self._register, self._pool)
+        if gap is not None:
+            heartbeat.ask_for_world(gap, self._news)
 
     def _drain_tunnels(self) -> None:
         """New connections shake hands anew; those there are go on."""
