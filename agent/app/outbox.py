@@ -79,7 +79,9 @@ class Outbox:
     _largest: int = 0
     _filled: trio.Event = field(default_factory=trio.Event)
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many messages."""
         return len(self._waiting)
 
     def put(self, parcel: Parcel) -> None:

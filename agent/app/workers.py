@@ -46,7 +46,8 @@ class WorkerProcess:
     """
     One worker slot; the process in it may change.
 
-    `outbox` is None where there is none; `fault` is why we ended the last one.
+    `outbox` is None where there is none; `serves` once it has read what it must know,
+    and said so; `fault` is why we ended the last one.
     """
 
     index: int
@@ -54,6 +55,7 @@ class WorkerProcess:
     started: float = 0.0
     restarts: int = -1
     outbox: Outbox | None = None
+    serves: bool = False
     fault: str | None = None
 
 
@@ -112,8 +114,8 @@ class Workers:
 
     @property
     def running(self) -> int:
-        """How many have a process right now."""
-        return sum(slot.outbox is not None for slot in self.slots)
+        """How many serve connections right now."""
+        return sum(slot.serves for slot in self.slots)
 
     async def _keep(
         self,
@@ -164,7 +166,7 @@ class Workers:
                 await self._listen(slot, channel, watch)
                 scope.cancel()
         finally:
-            slot.outbox = None
+            slot.outbox, slot.serves = None, False
             outbox.close()
             channel.close()
             await _end(process, slot)
@@ -237,6 +239,7 @@ class Workers:
                 continue
             if isinstance(told, Pong):
                 watch.answered(told.number)
+                slot.serves = True
             else:
                 self._hear(slot, told)
 
@@ -265,7 +268,7 @@ async def _watch(
         if watch.tick(now):
             slot.fault = f"gave no sign of life for {watch.allowed_seconds:g} s"
         elif outbox.overflowed:
-            slot.fault = f"did not take {len(outbox)} messages that wait for it"
+            slot.fault = f"did not take {outbox.waiting} messages that wait for it"
         if slot.fault is not None:
             scope.cancel()
             return

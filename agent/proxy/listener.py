@@ -16,8 +16,11 @@ log = logger()
 
 Serve = Callable[[socket.socket, SocketAddress], Awaitable[None]]
 
-# After this many connections in a row the other tasks get a turn.
-BATCH: Final = 32
+# Every worker waits at the same accept queue, and all wake when somebody comes. After
+# this many in a row we leave the next ones to the others for a moment, or the first
+# awake would take a burst whole.
+BATCH: Final = 8
+TURN_SECONDS: Final = 0.001
 # Out of file descriptors or memory: accept() would fail again at once.
 PAUSE_SECONDS: Final = 0.1
 
@@ -37,6 +40,7 @@ async def accept_loop(
                 sock.setblocking(False)
                 tune(sock)
                 nursery.start_soon(serve, sock, SocketAddress.of(peer))
+            await trio.sleep(TURN_SECONDS)
         except BlockingIOError:
             continue
         except ConnectionError:

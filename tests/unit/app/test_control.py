@@ -208,7 +208,7 @@ class TestTheWorld:
         assert isinstance(told, instructions.WorldUpdated)
         assert told.snapshot.version == 1
         assert told.snapshot.directory == bench.control.view.directory
-        assert len(other.outbox) == 0
+        assert other.outbox.waiting == 0
 
 
 def test_a_hung_worker_is_told_apart_from_a_dead_one(bench: Bench) -> None:
