@@ -70,6 +70,10 @@ class Watch:
             self._written = True
 
     def answered(self, number: int) -> None:
-        """The worker answered; an old or invented number says nothing."""
-        if self.waiting and self._written and number == self.number:
+        """
+        The worker answered; another number than the last one says nothing.
+
+        It may do so before we come to note that the ping was sent.
+        """
+        if self.waiting and number == self.number:
             self.waiting, self._answered_once = False, True

@@ -62,7 +62,6 @@ def spread(agent: Agent) -> list[int]:
 @contextlib.contextmanager
 def crowd(world: Stage, agent: Agent, count: int) -> Iterator[Program]:
     """So many connections of web to open, made at once; all of them answered."""
-    system.wait_until(lambda: not sum(spread(agent)), "quiet", 10)
     to = world.pods["open"].address.v4
     program = Program(world.pods["web"], "crowd", to, apps.HTTP_PORT, count)
     try:
@@ -71,6 +70,12 @@ def crowd(world: Stage, agent: Agent, count: int) -> Iterator[Program]:
         yield program
     finally:
         program.kill()
+
+
+def wait_quiet(agent: Agent) -> None:
+    """Wait until every worker runs and none has a connection."""
+    system.wait_until(lambda: agent.ask("status")["ready"], "ready", 10)
+    system.wait_until(lambda: not sum(spread(agent)), "quiet", 10)
 
 
 def closed(crowd: Program, at_least: int) -> int | None:
@@ -94,6 +99,7 @@ def test_every_worker_has_its_share(
     world: Stage, agent: Agent, record_property: Record
 ) -> None:
     """Two hundred connections at once: nobody has most of them, nobody none."""
+    wait_quiet(agent)
     with crowd(world, agent, CONNECTIONS):
         found = spread(agent)
     record_property("connections by worker", found)
@@ -105,7 +111,7 @@ def test_a_stopped_worker_holds_nobody(
     world: Stage, agent: Agent, record_property: Record
 ) -> None:
     """All share one accept queue: those who come now go to the others."""
-    system.wait_until(lambda: agent.ask("status")["ready"], "ready", 10)
+    wait_quiet(agent)
     pid = workers(agent)[0]["pid"]
     began = time.monotonic()
     with stopped(pid), crowd(world, agent, CONNECTIONS):
@@ -124,7 +130,7 @@ def test_a_hung_worker_is_replaced(
     connections are served throughout, control does not grow, and the new one knows
     the world that changed meanwhile.
     """
-    system.wait_until(lambda: agent.ask("status")["ready"], "ready", 10)
+    wait_quiet(agent)
     events = NewEvents(agent)
     control = agent.ask("status")["pid"]
     memory = system.proportional_memory([control])
@@ -150,10 +156,11 @@ def test_a_hung_worker_is_replaced(
     assert lost == expected
     assert seconds > TIMEOUT_SECONDS
     assert grown < GROWTH_BYTES
-    assert any(
-        f"worker {hung['index']}: process {hung['pid']} gave no sign of life" in line
-        for line in events.messages()
-    )
+    name = f"worker {hung['index']}: process {hung['pid']}"
+    happened = [line for line in events.messages() if line.startswith("worker-")]
+    assert len(happened) == 2, happened
+    assert f"{name} gave no sign of life for 3 s and was killed" in happened[0]
+    assert f"{name} ended, and {lost} connections with it" in happened[1]
     assert not Path(f"/proc/{hung['pid']}").exists()
 
 

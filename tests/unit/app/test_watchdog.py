@@ -66,14 +66,26 @@ def test_a_socket_that_still_has_room_is_no_answer() -> None:
     assert hung == [112.0, 113.0]
 
 
-def test_an_invented_answer() -> None:
-    """A number that was not asked yet says nothing."""
+def test_an_old_or_invented_answer() -> None:
+    """A number that is not the last one's says nothing."""
     made = watch()
-    made.ping(101.0)
-    made.answered(2)  # not even written
-    made.sent(2, 101.0)
+    made.sent(made.ping(101.0), 101.0)
+    made.answered(1)
     made.answered(7)
     assert made.waiting
+
+
+def test_an_answer_before_the_sender_returns() -> None:
+    """The worker may be quicker than the task that sent the ping."""
+    made = watch()
+    number = made.ping(101.0)
+    made.answered(2)
+    made.sent(number, 101.0)
+    assert ticks(made, 101.0, 130.0) == []
+    made.ping(130.0)
+    made.sent(None, 131.0)
+    assert ticks(made, 131.0, 141.0) == []
+    assert ticks(made, 142.0, 142.0) == [142.0]
 
 
 def test_control_itself_did_not_run() -> None:
