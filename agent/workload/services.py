@@ -29,10 +29,14 @@ from agent.workload.model import (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The pods of a namespace by name; `labelled` has them by each of their labels."""
+    """
+    The pods of a namespace by name; `labelled` has them by each of their labels.
 
-    pods: tuple[Workload, ...]
+    `on_own_network`: each pod alone decides what its addresses lead to.
+    """
+
     labelled: Mapping[tuple[str, str], list[Workload]]
+    on_own_network: bool
 
     @classmethod
     def of(cls, pods: tuple[Workload, ...]) -> Group:
@@ -40,18 +44,13 @@ class Group:
         for pod in pods:
             for label in pod.labels.items():
                 labelled.setdefault(label, []).append(pod)
-        return cls(pods, labelled)
+        return cls(labelled, not any(pod.host_network for pod in pods))
 
     def selected(self, selector: Mapping[str, str]) -> Iterator[Workload]:
         """Those with every label of `selector`, which is not empty."""
         wanted = selector.items()
         fewest = min((self.labelled.get(label, []) for label in wanted), key=len)
         return (pod for pod in fewest if wanted <= pod.labels.items())
-
-    @property
-    def on_own_network(self) -> bool:
-        """Whether each pod alone decides what its addresses lead to."""
-        return not any(pod.host_network for pod in self.pods)
 
 
 Ports = tuple[tuple[SocketAddress, VirtualService], ...]
@@ -127,7 +126,7 @@ class ServiceIndex:
         )
 
 
-NOBODY: Final = Group((), {})
+NOBODY: Final = Group.of(())
 
 
 def _of_group(service: Service, group: Group) -> tuple[Ports, tuple[Problem, ...]]:

@@ -60,10 +60,12 @@ def spread(agent: Agent) -> list[int]:
 
 
 @contextlib.contextmanager
-def crowd(world: Stage, agent: Agent, count: int) -> Iterator[Program]:
-    """So many connections of web to open, made at once; all of them answered."""
+def crowd(
+    world: Stage, agent: Agent, count: int, how: str = "once"
+) -> Iterator[Program]:
+    """So many connections of web to open, all of them answered."""
     to = world.pods["open"].address.v4
-    program = Program(world.pods["web"], "crowd", to, apps.HTTP_PORT, count)
+    program = Program(world.pods["web"], "crowd", to, apps.HTTP_PORT, count, how)
     try:
         program.wait("open", seconds=30)
         system.wait_until(lambda: sum(spread(agent)) == count, "all told", 5)
@@ -95,16 +97,20 @@ def stopped(pid: int) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.parametrize("how", ["once", "turns"])
 def test_every_worker_has_its_share(
-    world: Stage, agent: Agent, record_property: Record
+    world: Stage, agent: Agent, record_property: Record, how: str
 ) -> None:
-    """Two hundred connections at once: nobody has most of them, nobody none."""
+    """
+    Two hundred connections, at once or one by one: nobody has most of them, nobody
+    none. Who wakes first decides, so it is not exact.
+    """
     wait_quiet(agent)
-    with crowd(world, agent, CONNECTIONS):
+    with crowd(world, agent, CONNECTIONS, how):
         found = spread(agent)
-    record_property("connections by worker", found)
+    record_property(f"{how}: connections by worker", found)
     assert min(found) > 0
-    assert max(found) < CONNECTIONS * 0.75
+    assert max(found) < CONNECTIONS * 0.6
 
 
 def test_a_stopped_worker_holds_nobody(

@@ -1,9 +1,10 @@
 """
-crowd.py HOST PORT COUNT: so many connections at once, kept open.
+crowd.py HOST PORT COUNT once|turns: so many connections, kept open.
+
+They are all made at once, or each when the one before it has been answered.
 
 Prints {"event": "open", "count"} when all have had an answer to one request, then
-{"event": "closed", "count"} whenever some have ended. Ends with its standard input,
-or when it is killed.
+{"event": "closed", "count"} whenever some have ended. Ends with the last of them.
 """
 
 # ruff: noqa: T201 (what it prints is its answer)
@@ -21,16 +22,27 @@ def tell(event: str, count: int) -> None:
 
 
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+in_turns = sys.argv[4] == "turns"
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
 selector = selectors.DefaultSelector()
 sockets: dict[int, socket.socket] = {}
-for _ in range(count):
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    sock.setblocking(False)
-    sock.connect_ex((host, port))
-    selector.register(sock, selectors.EVENT_WRITE)
-    sockets[sock.fileno()] = sock
 answered: set[int] = set()
 closed = 0
+for _ in range(count):
+    sock = socket.socket(family)
+    sockets[sock.fileno()] = sock
+    if in_turns:
+        sock.connect((host, port))
+        sock.sendall(REQUEST)
+        assert sock.recv(65536)
+        answered.add(sock.fileno())
+        selector.register(sock, selectors.EVENT_READ)
+    else:
+        sock.setblocking(False)
+        sock.connect_ex((host, port))
+        selector.register(sock, selectors.EVENT_WRITE)
+if in_turns:
+    tell("open", count)
 while selector.get_map():
     before = closed
     for key, events in selector.select():
