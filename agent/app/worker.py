@@ -9,9 +9,7 @@ closed. Run as `python -m agent.app.worker FD PINS LEVEL FORMAT`.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import math
 import signal
 import socket
 import sys
@@ -23,17 +21,17 @@ from typing import Final, assert_never, cast
 import trio
 
 from agent.addresses import SocketAddress
-from agent.app import heartbeat
 from agent.app.descriptors import allow_descriptors
 from agent.errors import PodlockError
 from agent.log import LogFormat, LogLevel, configure, logger
 from agent.proxy import instructions
-from agent.proxy.buffers import BufferPool
 from agent.proxy.channel import Channel, ChannelClosed
+from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
-from agent.proxy.listener import Serve, accept_loop
+from agent.proxy.listener import Acceptor, Serve
 from agent.proxy.live import Register
+from agent.proxy.news import News
 from agent.proxy.outbound import Outbound
 from agent.proxy.plaintext import InboundPlaintext
 from agent.proxy.pod import LocalPod
@@ -44,20 +42,12 @@ from agent.proxy.tls import ContextStore
 from agent.proxy.update import update
 from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
-from agent.redirect.netns import socket_cookie, socket_in
-from agent.workload.connection import (
-    Answer,
-    ConnectionClosed,
-    ConnectionOpened,
-    Message,
-    encode,
-)
+from agent.redirect.netns import socket_cookie, sockets_in
+from agent.workload.connection import Pong, WorldWanted
 
 log = logger()
 
 PR_SET_PDEATHSIG: Final = 1
-# Messages about connections that wait for control; some 20 MB when it hangs.
-MAX_UNTOLD: Final = 65536
 TELL_SECONDS: Final = 1.0
 
 ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
@@ -66,7 +56,7 @@ ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
 class KernelSockets:
     """`PodSockets`, as the redirect provides them."""
 
-    open = staticmethod(socket_in)
+    open = staticmethod(sockets_in)
     cookie = staticmethod(socket_cookie)
 
 
@@ -84,21 +74,24 @@ class Worker:
         self._channel = channel
         self._nursery = nursery
         self._pods: dict[str, LocalPod] = {}
-        self._news, self._told = trio.open_memory_channel[Message | Answer](math.inf)
-        self._untold = 0
-        self._all_told = trio.Event()
-        limits, buffers = start.limits, BufferPool()
+        self._news = News(channel.send)
+        limits, self._path = start.limits, DataPath()
         self._contexts = ContextStore()
-        self._register = Register(start.worker, self._note, time.time)
-        dialer = Dialer(maps, KernelSockets(), limits.connect_timeout_seconds)
-        self._pool = Pool(self._contexts, dialer, limits, start.trust_domain, nursery)
+        self._register = Register(start.worker, self._news.tell, time.time)
+        dialer = Dialer(
+            maps, KernelSockets(), limits.connect_timeout_seconds, time.monotonic
+        )
+        self._dialer = dialer
+        self._pool = Pool(
+            self._contexts, dialer, limits, start.trust_domain, self._path, nursery
+        )
         self._world = World()
         self._outbound = Outbound(
             self._register,
             maps,
             dialer,
             self._pool,
-            buffers,
+            self._path.reactor,
             self._world,
             2 * limits.connect_timeout_seconds,
         )
@@ -106,24 +99,25 @@ class Worker:
             self._register,
             self._contexts,
             dialer,
-            buffers,
+            self._path,
             limits,
             start.trust_domain,
             self._world,
             nursery,
         )
-        self._plaintext = InboundPlaintext(self._register, dialer, buffers)
+        self._plaintext = InboundPlaintext(self._register, dialer, self._path.reactor)
 
     async def run(self) -> None:
         """Serve until control closes the channel. Raises: ChannelClosed."""
-        self._nursery.start_soon(self._tell)
+        self._nursery.start_soon(self._path.reactor.run)
+        self._nursery.start_soon(self._news.run)
         self._nursery.start_soon(self._pool.close_idle)
         while True:
             frame = await self._channel.receive()
             instruction = instructions.decode(frame)
             assert not isinstance(instruction, instructions.Start)
             if isinstance(instruction, instructions.Ping):
-                heartbeat.answer(instruction, self._news)
+                self._news.tell(Pong(number=instruction.number))
             else:
                 self._apply(instruction)
 
@@ -144,24 +138,32 @@ class Worker:
             case instructions.WorldUpdated() | instructions.WorldChanged():
                 self._update(message)
             case instructions.CountTraffic():
-                self._register.count_traffic()
+                self._count()
             case instructions.Drain(seconds):
                 self._nursery.start_soon(self._drain, seconds)
             case _:
                 assert_never(message)
 
+    def _count(self) -> None:
+        self._register.count_traffic()
+        if lost := self._news.take_lost():
+            text = f"{lost} messages were lost: control did not keep up"
+            self._register.incident("lost", f"worker {self._start.worker}", text)
+
     def _capture(self, pod: LocalPod) -> None:
         self._release(pod.uid, "the pod was captured anew")
         self._pods[pod.uid] = pod
-        self._accept(pod.tunnel, self._bounded(pod, self._inbound.serve, "inbound"))
+        tunnels = self._bounded(pod, self._inbound.serve, "inbound")
         plaintext = self._bounded(pod, self._plaintext.serve, "inbound")
-        self._accept(pod.inbound, plaintext)
         outbound = self._bounded(pod, self._outbound.serve, "outbound")
-        for listener in pod.outbound:
-            self._accept(listener, outbound)
-
-    def _accept(self, listener: socket.socket, serve: Serve) -> None:
-        self._nursery.start_soon(accept_loop, listener, serve, self._nursery)
+        pod.acceptors = [
+            Acceptor(listener, serve, self._path.reactor, self._nursery)
+            for listener, serve in (
+                (pod.tunnel, tunnels),
+                (pod.inbound, plaintext),
+                *((listener, outbound) for listener in pod.outbound),
+            )
+        ]
 
     def _bounded(self, pod: LocalPod, serve: ServePod, direction: Direction) -> Serve:
         """`serve` for one pod, up to the number of connections that it may have."""
@@ -184,6 +186,7 @@ class Worker:
     def _release(self, uid: str, reason: str) -> None:
         pod = self._pods.pop(uid, None)
         if pod is not None:
+            self._dialer.forget(pod)
             self._pool.purge(lambda key: key.source_uid == uid, reason)
             self._register.end_of_pod(pod, reason)
             pod.close()
@@ -193,7 +196,7 @@ class Worker:
     ) -> None:
         gap = update(told, self._world, self._pods, self._register, self._pool)
         if gap is not None:
-            heartbeat.ask_for_world(gap, self._news)
+            self._news.tell(WorldWanted(reason=gap))
 
     def _drain_tunnels(self) -> None:
         """New connections shake hands anew; those there are go on."""
@@ -208,33 +211,9 @@ class Worker:
         with trio.move_on_after(seconds):
             await self._register.wait_empty()
         # What happened last is worth telling too.
-        self._news.close()
         with trio.move_on_after(TELL_SECONDS):
-            await self._all_told.wait()
+            await self._news.finish()
         self._nursery.cancel_scope.cancel()
-
-    def _note(self, message: Message) -> None:
-        """
-        Queue a message for control; a control that lags does not grow us for ever.
-
-        What opened and closed is told in any case: control's list must stay true.
-        """
-        waiting = self._news.statistics().current_buffer_used
-        vital = isinstance(message, ConnectionOpened | ConnectionClosed)
-        if waiting >= MAX_UNTOLD and not vital:
-            self._untold += 1
-            return
-        with contextlib.suppress(trio.ClosedResourceError):  # the worker is ending
-            self._news.send_nowait(message)
-
-    async def _tell(self) -> None:
-        async for message in self._told:
-            await self._channel.send(encode(message))
-            if self._untold and not self._news.statistics().current_buffer_used:
-                text = f"{self._untold} messages were lost: control did not keep up"
-                self._untold = 0
-                self._register.incident("lost", f"worker {self._start.worker}", text)
-        self._all_told.set()
 
 
 async def serve(descriptor: int, pins: Path) -> None:

@@ -232,16 +232,17 @@ class Workers:
                 frame = await channel.receive()
             except ChannelClosed:
                 return
-            try:
-                told = decode(frame)
-            except InputError as error:
-                log.error("a worker's message was not understood", error=str(error))
-                continue
-            if isinstance(told, Pong):
-                watch.answered(told.number)
-                slot.serves = True
-            else:
-                self._hear(slot, told)
+            for line in frame.splitlines():
+                try:
+                    told = decode(line)
+                except InputError as error:
+                    log.error("a worker's message was not understood", error=str(error))
+                    continue
+                if isinstance(told, Pong):
+                    watch.answered(told.number)
+                    slot.serves = True
+                else:
+                    self._hear(slot, told)
 
 
 async def _deliver(

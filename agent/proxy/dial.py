@@ -13,7 +13,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import trio
 
@@ -21,7 +21,9 @@ from agent.addresses import ClientAddress, DeliveryAddress, SocketAddress
 from agent.errors import PodlockError
 from agent.proxy.pod import LocalPod
 from agent.proxy.seams import KernelMaps, PodSockets
+from agent.proxy.session import Traffic
 from agent.proxy.sockets import close_hard, closing, tune
+from agent.proxy.stock import SocketStock
 from agent.proxy.transport import explain
 
 
@@ -33,11 +35,20 @@ class Dialer:
     """Opens the proxy's connections in pods' network namespaces."""
 
     def __init__(
-        self, maps: KernelMaps, sockets: PodSockets, timeout_seconds: float
+        self,
+        maps: KernelMaps,
+        sockets: PodSockets,
+        timeout_seconds: float,
+        clock: Callable[[], float],
     ) -> None:
         self._maps = maps
         self._sockets = sockets
+        self._stock = SocketStock(sockets, clock)
         self._timeout_seconds = timeout_seconds
+
+    def forget(self, pod: LocalPod) -> None:
+        """The pod is gone, or its namespace is another one."""
+        self._stock.drop(pod.netns_fd)
 
     async def reach(self, pod: LocalPod, destination: SocketAddress) -> socket.socket:
         """
@@ -46,6 +57,7 @@ class Dialer:
         Raises: CannotConnect, naming the address and the kernel's reason.
         """
         sock = self._open(pod, destination)
+        tune(sock)
         try:
             await self._connect(sock, destination)
         except BaseException:
@@ -93,32 +105,35 @@ class Dialer:
             sock.close()
 
     @contextlib.contextmanager
-    def carrying(self, pod: LocalPod, app: socket.socket) -> Iterator[None]:
+    def carrying(
+        self, pod: LocalPod, app: socket.socket, traffic: Traffic
+    ) -> Iterator[None]:
         """
         Close a delivered connection after the block, hard if it failed.
 
-        Its announcement goes too: a server with TCP_DEFER_ACCEPT may not have made
-        a socket that took it.
+        Its announcement goes too, where it may still be there: a server with
+        TCP_DEFER_ACCEPT has not made the socket that takes it before data came; one
+        that has answered has.
         """
         source = SocketAddress.of(app.getsockname())
         try:
             with closing(app):
                 yield
         finally:
-            self._maps.withdraw(pod.netns_cookie, source)
+            if not traffic.received:
+                self._maps.withdraw(pod.netns_cookie, source)
 
     def _open(self, pod: LocalPod, destination: SocketAddress) -> socket.socket:
         family = socket.AF_INET if destination.ip.version == 4 else socket.AF_INET6
-        sock = self._sockets.open(pod.netns_fd, family)
-        tune(sock)
+        sock = self._stock.take(pod.netns_fd, family)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
     async def _connect(self, sock: socket.socket, to: SocketAddress) -> None:
         cookie = self._sockets.cookie(sock)
         self._maps.allow(cookie)
         try:
-            with trio.fail_after(self._timeout_seconds):
-                await _connect(sock, to)
+            await self._connected(sock, to)
         except OSError as error:
             raise CannotConnect(f"{to}: {explain(error)}") from error
         except trio.TooSlowError as error:
@@ -127,11 +142,16 @@ class Dialer:
         finally:
             self._maps.disallow(cookie)
 
-
-async def _connect(sock: socket.socket, to: SocketAddress) -> None:
-    code = sock.connect_ex((str(to.ip), to.port))
-    if code == errno.EINPROGRESS:
-        await trio.lowlevel.wait_writable(sock)
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if code:
-        raise OSError(code, os.strerror(code))
+    async def _connected(self, sock: socket.socket, to: SocketAddress) -> None:
+        """Raises: OSError, trio.TooSlowError."""
+        address = str(to.ip), to.port
+        code = sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            # Within one namespace the handshake was done before connect returned.
+            code = sock.connect_ex(address)
+        if code == errno.EALREADY:
+            with trio.fail_after(self._timeout_seconds):
+                await trio.lowlevel.wait_writable(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))

@@ -14,7 +14,7 @@ from agent.hbone.connection import Connection, ConnectRequest, ErrorCode, Role
 from agent.identity.spiffe import TrustDomain
 from agent.policy.decision import Denied, Request
 from agent.proxy.admission import NotAdmitted, client_address, delivery_address
-from agent.proxy.buffers import BufferPool
+from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.live import LiveConnection, Register
@@ -39,7 +39,7 @@ class InboundTunnels:
     register: Register
     contexts: ContextStore
     dialer: Dialer
-    buffers: BufferPool
+    path: DataPath
     limits: ProxyLimits
     trust_domain: TrustDomain
     world: World
@@ -108,7 +108,7 @@ class InboundTunnels:
                 Connection(Role.SERVER),
                 peer,
                 self.limits,
-                self.nursery,
+                self.path,
                 min(peer.not_after, contexts.svid.not_after),
                 on_request=partial(self._requested, pod),
                 on_malformed=partial(self._malformed, pod),
@@ -165,10 +165,11 @@ class InboundTunnels:
         except BaseException:
             stream.abort(ErrorCode.INTERNAL_ERROR)
             raise
-        with self.dialer.carrying(live.pod, app), stream.aborting():
+        traffic = live.session.traffic
+        with self.dialer.carrying(live.pod, app, traffic), stream.aborting():
             stream.accept()
             live.opened()
-            await stream.relay(app, self.buffers, live.meter(app_is_client=False))
+            await stream.relay(app, live.meter(app_is_client=False))
 
     async def _admit(
         self, live: LiveConnection, tunnel: Tunnel, asked: ConnectRequest

@@ -1,4 +1,4 @@
-"""Accept loops on a pod's listeners."""
+"""Accepting on a pod's listeners."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 
 from agent.addresses import SocketAddress
 from agent.log import logger
-from agent.proxy.sockets import tune
+from agent.proxy.reactor import NOTHING, READABLE, Reactor
 
 log = logger()
 
@@ -25,28 +25,54 @@ TURN_SECONDS: Final = 0.001
 PAUSE_SECONDS: Final = 0.1
 
 
-async def accept_loop(
-    listener: socket.socket, serve: Serve, nursery: trio.Nursery
-) -> None:
+class Acceptor:
     """
-    Start `serve(connection, peer)` in `nursery` for each connection; `serve` owns the
-    socket. Ends when the listener is closed.
+    Starts `serve(connection, peer)` in `nursery` for each connection; `serve` owns the
+    socket. Stop it before the listener is closed.
     """
-    while listener.fileno() >= 0:
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        serve: Serve,
+        reactor: Reactor,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._listener = listener
+        self._serve = serve
+        self._reactor = reactor
+        self._nursery = nursery
+        self._descriptor = listener.fileno()
+        reactor.watch(self._descriptor, READABLE, self._ready)
+
+    def stop(self) -> None:
+        """Take no more connections."""
+        if self._descriptor >= 0:
+            self._reactor.forget(self._descriptor)
+            self._descriptor = -1
+
+    def _ready(self, _mask: int) -> None:
         try:
-            await trio.lowlevel.wait_readable(listener)
             for _ in range(BATCH):
-                sock, peer = listener.accept()
+                sock, peer = self._listener.accept()
                 sock.setblocking(False)
-                tune(sock)
-                nursery.start_soon(serve, sock, SocketAddress.of(peer))
-            await trio.sleep(TURN_SECONDS)
+                self._nursery.start_soon(self._serve, sock, SocketAddress.of(peer))
+                self._reactor.yield_to_trio()
         except BlockingIOError:
-            continue
-        except ConnectionError:
-            continue  # it came and went before we looked
-        except trio.ClosedResourceError:
             return
+        except ConnectionError:
+            return  # it came and went before we looked
         except OSError as error:
             log.warning("accept failed", error=error.strerror)
-            await trio.sleep(PAUSE_SECONDS)
+            self._rest(PAUSE_SECONDS)
+        else:
+            self._rest(TURN_SECONDS)
+
+    def _rest(self, seconds: float) -> None:
+        self._reactor.change(self._descriptor, NOTHING)
+        self._nursery.start_soon(self._pause, seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        if self._descriptor >= 0:
+            self._reactor.change(self._descriptor, READABLE)

@@ -248,7 +248,12 @@ class Register:
 
 
 def _log_line(session: Session, message: Message, reason: str | None) -> None:
-    """One line per connection, at its end."""
+    """
+    One line per connection, at its end: a warning when it did not end in order.
+
+    In order it is `debug`: to write a line costs as much as to set up a connection,
+    and the status socket tells the same.
+    """
     facts = {
         "session": session.id,
         "direction": session.direction,
@@ -260,6 +265,6 @@ def _log_line(session: Session, message: Message, reason: str | None) -> None:
         "outcome": getattr(message, "outcome", "closed"),
     }
     if reason is None:
-        log.info("connection closed", **facts)
+        log.debug("connection closed", **facts)
     else:
         log.warning("connection closed", reason=reason, rule=session.rule, **facts)

@@ -13,11 +13,11 @@ from agent.addresses import ClientAddress, SocketAddress
 from agent.errors import Refused
 from agent.hbone.connection import ConnectRequest, ErrorCode
 from agent.hbone.forwarded import format_forwarded
-from agent.proxy.buffers import BufferPool
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.pod import LocalPod
 from agent.proxy.pool import CannotTunnel, Pool, PoolKey
+from agent.proxy.reactor import Reactor
 from agent.proxy.relay import relay
 from agent.proxy.routing import NoRoute, Outside, ToPeer, route
 from agent.proxy.seams import KernelMaps
@@ -48,7 +48,7 @@ class Outbound:
     maps: KernelMaps
     dialer: Dialer
     pool: Pool
-    buffers: BufferPool
+    reactor: Reactor
     world: World
     answer_seconds: float
 
@@ -106,7 +106,7 @@ class Outbound:
         onward = await self.dialer.reach(live.pod, to)
         with closing(onward):
             live.opened()
-            await relay(sock, onward, live.session.traffic, self.buffers)
+            await relay(sock, onward, live.session.traffic, self.reactor)
 
     async def _through_tunnel(
         self,
@@ -120,7 +120,7 @@ class Outbound:
         live.stream = stream
         with stream.aborting():
             live.opened()
-            await stream.relay(sock, self.buffers, live.meter(app_is_client=True))
+            await stream.relay(sock, live.meter(app_is_client=True))
 
     async def _ask(
         self, live: LiveConnection, to: ToPeer, request: ConnectRequest

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from agent.addresses import ClientAddress, DeliveryAddress, SocketAddress
 from agent.policy.decision import Request
 from agent.proxy.admission import NotAdmitted
-from agent.proxy.buffers import BufferPool
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.pod import LocalPod
+from agent.proxy.reactor import Reactor
 from agent.proxy.relay import relay
 from agent.proxy.routing import RESERVED_PORTS
 from agent.proxy.session import End, State
@@ -24,7 +24,7 @@ class InboundPlaintext:
 
     register: Register
     dialer: Dialer
-    buffers: BufferPool
+    reactor: Reactor
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
@@ -58,6 +58,7 @@ class InboundPlaintext:
             raise NotAdmitted(503, f"port {to.port} belongs to the agent")
         live.authorize(Request(None, client.ip, to.port))
         app = await self.dialer.deliver(live.pod, to, client)
-        with self.dialer.carrying(live.pod, app):
+        traffic = live.session.traffic
+        with self.dialer.carrying(live.pod, app, traffic):
             live.opened()
-            await relay(sock, app, live.session.traffic, self.buffers)
+            await relay(sock, app, traffic, self.reactor)

@@ -8,14 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 from agent.addresses import IPAddress
 from agent.identity.spiffe import SpiffeId
 from agent.policy.rule import InboundPolicy
 from agent.proxy.instructions import PodCaptured
+from agent.proxy.sockets import tune
 
 if TYPE_CHECKING:
+    from agent.proxy.listener import Acceptor
     from agent.proxy.tunnel import Tunnel
 
 
@@ -38,6 +38,7 @@ class LocalPod:
     outbound: tuple[socket.socket, ...]
     tunnels: set[Tunnel] = field(default_factory=set)
     tunnels_from: Counter[IPAddress] = field(default_factory=Counter)
+    acceptors: list[Acceptor] = field(default_factory=list)
     listening: bool = True
 
     @classmethod
@@ -47,6 +48,7 @@ class LocalPod:
         tunnel, inbound, *outbound = (socket.socket(fileno=fd) for fd in listeners)
         for listener in (tunnel, inbound, *outbound):
             listener.setblocking(False)
+            tune(listener)  # what it accepts inherits the options
         return cls(
             uid=told.uid,
             name=told.name,
@@ -63,10 +65,10 @@ class LocalPod:
     def stop_listening(self) -> None:
         """Take no more connections; those there are go on."""
         self.listening = False
+        for acceptor in self.acceptors:
+            acceptor.stop()
         for listener in (self.tunnel, self.inbound, *self.outbound):
-            if listener.fileno() >= 0:
-                trio.lowlevel.notify_closing(listener)
-                listener.close()
+            listener.close()
 
     def drain_tunnels(self) -> None:
         """No more streams on its inbound tunnels; those there are go on."""

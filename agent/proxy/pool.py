@@ -17,6 +17,7 @@ from agent.addresses import TunnelAddress
 from agent.errors import PeerError, PodlockError
 from agent.hbone.connection import Connection, Role
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.pod import LocalPod
@@ -57,12 +58,14 @@ class Pool:
         dialer: Dialer,
         limits: ProxyLimits,
         trust_domain: TrustDomain,
+        path: DataPath,
         nursery: trio.Nursery,
     ) -> None:
         self._contexts = contexts
         self._dialer = dialer
         self._limits = limits
         self._trust_domain = trust_domain
+        self._path = path
         self._nursery = nursery
         self._tunnels: dict[PoolKey, list[Tunnel]] = {}
         self._opening: dict[PoolKey, _Opening] = {}
@@ -136,7 +139,7 @@ class Pool:
                 Connection(Role.CLIENT),
                 peer,
                 self._limits,
-                self._nursery,
+                self._path,
                 min(peer.not_after, contexts.svid.not_after),
             )
         except BaseException:

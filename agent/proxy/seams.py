@@ -39,8 +39,12 @@ class KernelMaps(Protocol):
 class PodSockets(Protocol):
     """Sockets that live in a pod's network namespace."""
 
-    def open(self, netns_fd: int, family: int) -> socket.socket:
-        """A non-blocking TCP socket in that namespace. Raises: KernelError."""
+    def open(self, netns_fd: int, family: int, count: int) -> list[socket.socket]:
+        """
+        Non-blocking TCP sockets in that namespace, at least one, at most `count`.
+
+        Raises: KernelError.
+        """
 
     def cookie(self, sock: socket.socket) -> int:
         """The kernel's cookie of a socket, which nobody can forge."""

@@ -8,8 +8,6 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-import trio
-
 LINGER_RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -46,9 +44,7 @@ def closing(sock: socket.socket) -> Iterator[None]:
 
 def close_in_order(sock: socket.socket) -> None:
     """Close an application's socket; bytes already written still arrive."""
-    if sock.fileno() >= 0:
-        trio.lowlevel.notify_closing(sock)
-        sock.close()
+    sock.close()
 
 
 def close_hard(sock: socket.socket) -> None:

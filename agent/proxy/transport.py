@@ -1,12 +1,12 @@
 """
-Bytes over a non-blocking TLS socket, on trio.
+Bytes over a non-blocking TLS socket.
 
-OpenSSL reads and writes the socket itself (`ssl.SSLSocket`); trio only tells when it
-is ready. Measured against memory BIOs (`trio.SSLStream`) this moves about twice the
-bytes, because nothing is copied through Python in between.
+OpenSSL reads and writes the socket itself (`ssl.SSLSocket`); somebody else tells when
+it is ready: trio during the handshake, the reactor afterwards. Measured against memory
+BIOs (`trio.SSLStream`) this moves about twice the bytes, because nothing is copied
+through Python in between.
 
-Only one task receives and only one sends at a time. TLS 1.3 has no renegotiation, so
-neither direction ever waits for the other.
+TLS 1.3 has no renegotiation, so neither direction ever waits for the other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from typing import Final
+from typing import Final, cast
 
 import trio
 
@@ -43,10 +43,8 @@ class Transport:
         self.tls = tls
         # OpenSSL tells the reason of a fatal error once; it must reach the caller.
         self._failure: OSError | None = None
-        # Whether the last read filled its buffer, so that more may be there already:
-        # otherwise to ask the socket before it says that it is readable costs a system
-        # call and an exception each time.
-        self._has_more = False
+        self.concluded = False
+        """An end or a failure stands behind what was received: ask once more."""
 
     @classmethod
     async def handshake(
@@ -87,81 +85,63 @@ class Transport:
             raise
         return cls(tls)
 
-    async def receive_into(self, buffer: memoryview) -> int:
+    def receive_now(self, buffer: memoryview) -> int | None:
         """
-        Wait for data and take what is there, several records at once if it fits.
+        Take what is there, several records at once if they fit; never waits.
 
-        `buffer` has room for a record at least (RECORD_BYTES). Always yields to the
-        other tasks, so that a peer that has more and more does not starve them.
+        `buffer` has room for a record at least (RECORD_BYTES). What does not fit stays
+        in the socket, never inside OpenSSL: so readiness tells of it.
 
-        Returns: the number of bytes, 0 after a clean close_notify.
-        Raises: TransportFailed, also for a connection cut without close_notify.
+        Returns: the number of bytes, None if nothing is there, 0 after a clean
+        close_notify. Raises: TransportFailed, also for a connection cut without
+        close_notify.
         """
         assert len(buffer) >= RECORD_BYTES
         try:
-            if self._has_more or self._failure:
-                await trio.lowlevel.checkpoint()
-            else:
-                await self._wait_readable()
-            while (count := self._receive_now(buffer)) is None:
-                await self._wait_readable()
-        except (OSError, trio.ClosedResourceError) as error:
+            return self._receive(buffer)
+        except (OSError, ValueError) as error:
             raise TransportFailed(explain(error)) from error
-        return count
 
-    async def _wait_readable(self) -> None:
-        if self.tls.fileno() < 0:
-            raise TransportFailed("closed")
-        await trio.lowlevel.wait_readable(self.tls)
-
-    def _receive_now(self, buffer: memoryview) -> int | None:
-        """What is there now: None if nothing, 0 at the end."""
+    def _receive(self, buffer: memoryview) -> int | None:
         if self._failure is not None:
             raise self._failure
-        total, self._has_more = 0, False
+        total, read, pending = 0, self.tls.read, self.tls.pending
         try:
             while len(buffer) - total >= RECORD_BYTES:
-                count = self.tls.recv_into(buffer[total:])
+                # With a buffer `read` counts what it put there; its types say bytes.
+                count = cast(int, read(RECORD_BYTES, buffer[total:]))
                 total += count
-                if count < RECORD_BYTES and not self.tls.pending():
+                # A record that is not full is the last one of its batch, mostly.
+                if count < RECORD_BYTES and not pending():
+                    self.concluded = count == 0
                     return total
-            self._has_more = True
         except ssl.SSLWantReadError:
             return total or None
         except OSError as error:
             if not total:
                 raise
-            self._failure = error  # first hand over what was good
+            self._failure, self.concluded = error, True  # first what was good
         return total
 
     def send_now(self, data: memoryview) -> int:
-        """Send what the socket takes now. Raises: TransportFailed."""
+        """
+        Send what the socket takes now; never waits.
+
+        What it did not take must come again, the same bytes and maybe more behind
+        them: OpenSSL has made a record of them already (SSL_write(3),
+        SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER). Raises: TransportFailed.
+        """
         try:
-            return self.tls.send(data)
+            return self.tls.write(data)
         except ssl.SSLWantWriteError:
             return 0
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise TransportFailed(explain(error)) from error
-
-    async def wait_writable(self) -> None:
-        """
-        Wait until `send_now` may take something. Raises: TransportFailed.
-
-        What it did not take must come again, the same bytes: OpenSSL has made a
-        record of them already (SSL_write(3), SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER).
-        """
-        if self.tls.fileno() < 0:
-            raise TransportFailed("closed")
-        try:
-            await trio.lowlevel.wait_writable(self.tls)
-        except trio.ClosedResourceError as error:
-            raise TransportFailed("closed") from error
 
     def close(self) -> None:
         """Say close_notify if the socket takes it, then close."""
         if self.tls.fileno() < 0:
             return
-        trio.lowlevel.notify_closing(self.tls)
         # Sends our close_notify; a want-read means that the peer's has not come yet.
         with contextlib.suppress(OSError, ValueError):
             self.tls.unwrap()

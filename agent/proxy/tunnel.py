@@ -3,21 +3,24 @@ One HBONE connection: a TLS transport, the HTTP/2 codec and the streams on it.
 
 Theory of operation
 -------------------
-Three tasks live as long as the tunnel: `_read` takes bytes, feeds the codec and hands
-each event to its stream without waiting for anybody; `_write` sends the frames that
-events gave rise to (window updates, answers, pings); `_keep_alive` notices a peer
-that has gone silent. The reader never sends, so two tunnels that are both full can
-not wait for each other.
+The reactor calls `_ready`. What the peer sent is read, fed to the codec, and each
+event handed to its stream, which passes payload on at once; nobody is waited for.
 
-Payload does not pass through `_write`: the task that read it from the application
-sends it itself (`send_data`), header and payload in one buffer, in turn with the other
-streams (the lock is first come, first served: that is the fairness between streams).
+Whatever is to be sent gathers in one outbox: an application's bytes are received
+straight into it (`space`, `commit`), frames that the codec made are appended, and
+after each batch of events all of it leaves in one write (`flush`). When the peer does
+not take it, the streams that want to send are held, first come, first served, until
+it does: that is the back-pressure, and the fairness between streams.
+
+Reading never waits for sending, so two tunnels that are both full cannot wait for each
+other. `run` only keeps the tunnel alive and ends it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -46,8 +49,10 @@ from agent.hbone.events import (
 from agent.identity.certificate import Svid
 from agent.identity.clock import utc_now
 from agent.log import logger
-from agent.proxy.buffers import HEADER_BYTES
+from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
+from agent.proxy.outbox import Outbox
+from agent.proxy.reactor import READABLE, WRITABLE, Reactor
 from agent.proxy.session import PeerCertificate
 from agent.proxy.transport import Transport, TransportFailed
 from agent.proxy.tunnel_stream import TunnelStream
@@ -55,9 +60,6 @@ from agent.proxy.tunnel_stream import TunnelStream
 log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
-# Up to this much payload is copied together with the control frames that wait, to
-# leave in one record and one packet.
-COALESCED_BYTES: Final = 4096
 HEARTBEAT: Final = b"podlock!"
 
 # The buffer that every tunnel of this process reads into: what is read is handed on
@@ -77,9 +79,7 @@ class Tunnel:
     An open tunnel to `peer`, who proved to be `peer.spiffe_id`.
 
     It drains when `expires` has come, the end of the certificate that ends first: the
-    streams on it go on, new ones need a handshake. What is left to write to an
-    application when the tunnel ends is written by a task in `nursery`, which outlives
-    the tunnel.
+    streams on it go on, new ones need a handshake.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Tunnel:
         codec: Codec,
         peer: Svid,
         limits: ProxyLimits,
-        nursery: trio.Nursery,
+        path: DataPath,
         expires: datetime,
         on_request: Requested | None = None,
         on_malformed: Malformed | None = None,
@@ -96,23 +96,23 @@ class Tunnel:
         self.transport = transport
         self.codec = codec
         self.peer = peer
+        self.reactor: Reactor = path.reactor
         self.local = SocketAddress.of(transport.tls.getsockname())
         self.remote = SocketAddress.of(transport.tls.getpeername())
         self.closed: str | None = None
         self.broken = False
         self.idle_since = trio.current_time()
         self._limits = limits
-        self._nursery = nursery
         self._expires = expires
         self._on_request = on_request
         self._on_malformed = on_malformed
         self._streams: dict[int, TunnelStream] = {}
-        self._sending = trio.Lock()
-        self._torn = b""
-        self._output = trio.Event()
+        self._outbox = Outbox(path.buffers)
+        self._held: deque[TunnelStream] = deque()
+        self._descriptor = -1  # while the reactor watches it
+        self._over = trio.Event()
         self._last_heard = trio.current_time()
-        self._sending_since: float | None = None
-        self._tasks: trio.Nursery | None = None
+        self._stuck_since: float | None = None
 
     @property
     def usable(self) -> bool:
@@ -138,24 +138,15 @@ class Tunnel:
         Never raises for what a peer does: `closed` tells why it ended, and every
         stream fails with TunnelLost.
         """
-        reason = "closed"
         try:
-            async with trio.open_nursery() as self._tasks:
-                self._tasks.start_soon(self._write)
-                self._tasks.start_soon(self._keep_alive)
-                task_status.started()
-                try:
-                    await self._read()
-                except (ProtocolError, TransportFailed) as error:
-                    reason = str(error)
-                    self.broken = self.closed is None
-                except Exception:  # a bug ends this tunnel, not its neighbours
-                    log.exception("tunnel failed by a bug", peer=str(self.remote))
-                    reason, self.broken = "internal error", True
-                finally:
-                    self._end(reason)
+            if self.closed is None:
+                self._descriptor = self.transport.tls.fileno()
+                self.reactor.watch(self._descriptor, READABLE, self._ready)
+                self.wake()
+            task_status.started()
+            await self._keep_alive()
         finally:
-            self._end(reason)  # also when it never came to reading
+            self._end("closed")
 
     def open_stream(self, request: ConnectRequest) -> TunnelStream:
         """
@@ -181,66 +172,90 @@ class Tunnel:
         if self.codec.draining:
             self.wake()
 
-    def spawn(self, task: Callable[[], Awaitable[object]]) -> None:
-        """Run an async function, also past the tunnel's end."""
-        self._nursery.start_soon(task)
+    # Sending.
 
     def wake(self) -> None:
-        """The codec may have output."""
-        if self.codec.has_output or self.codec.draining or self._torn:
-            self._output.set()
+        """There may be something to send: after this batch."""
+        if self.closed is None:
+            self.reactor.later(self.flush)
 
-    async def send_data(self, stream_id: int, buffer: memoryview, length: int) -> int:
+    def space(self) -> memoryview | None:
         """
-        Send what the peer takes of the payload that stands at `HEADER_BYTES` in
-        `buffer`, `length` bytes, with its header in front, as one frame.
+        Where a stream's payload may be received to; then `commit`.
 
-        The header is made when it is this stream's turn: what was queued before, an
-        answer or a reset, has gone out by then.
-
-        Returns: how many bytes were sent, 0 if no window is open. Raises: TunnelLost.
+        What was queued before, an answer or a reset, precedes it. None: the peer does
+        not take what there is; `hold` the stream.
         """
-        async with self._sending:
-            count = min(length, self.codec.sendable(stream_id))
-            if not count or count > COALESCED_BYTES:
-                await self._send_control()
-                count = min(length, self.codec.sendable(stream_id))
-            if count:
-                control = self.codec.take_output()
-                buffer[:HEADER_BYTES] = self.codec.data_header(stream_id, count)
-                frame = buffer[: HEADER_BYTES + count]
-                await self._send(memoryview(control + frame) if control else frame)
-        return count
+        self._collect()
+        space = self._outbox.space()
+        if space is None:
+            self.flush()
+            space = None if self.closed is not None else self._outbox.space()
+        return space
 
-    async def _send_control(self) -> None:
-        if self.codec.has_output or self._torn:
-            await self._send(memoryview(self.codec.take_output()))
+    def commit(self, stream_id: int, count: int) -> None:
+        """`count` bytes of a stream stand in `space`; 0 gives the space back."""
+        if count:
+            self._outbox.commit(self.codec.data_header(stream_id, count), count)
+            self.reactor.later(self.flush)
+        else:
+            self._outbox.discard_space()
 
-    async def _send(self, data: memoryview) -> None:
-        """
-        Send bytes that belong together, holding the lock.
+    def hold(self, stream: TunnelStream) -> None:
+        """The stream has something to send, and goes on when there is space."""
+        self._held.append(stream)
 
-        Cancelled halfway, it leaves the rest in `_torn`, which goes out before anything
-        else: a frame that was begun is finished, and its sender need not wait for it.
-        """
-        if self._torn:
-            data, self._torn = memoryview(self._torn + data), b""
-        sent = 0
-        self._sending_since = trio.current_time()
+    def flush(self) -> None:
+        """Send what there is, as far as the peer takes it."""
+        if self.closed is not None:
+            return
+        self._collect()
         try:
-            while sent < len(data):
-                if count := self.transport.send_now(data[sent:]):
-                    sent += count
-                    self._sending_since = trio.current_time()
-                else:
-                    await self.transport.wait_writable()
+            while self._outbox:
+                count = self.transport.send_now(self._outbox.pending)
+                if not count:
+                    self._stick()
+                    return
+                self._outbox.sent(count)
+                self._collect()
+                if self._stuck_since is not None:
+                    self._stuck_since = trio.current_time()  # it does read
         except TransportFailed as error:
-            raise TunnelLost(self.closed or str(error)) from error
-        except trio.Cancelled:
-            self._torn = bytes(data[sent:])
-            self.wake()
-            raise
-        self._sending_since = None
+            self._fail_to_send(error)
+            return
+        if self._stuck_since is not None:
+            self._unstick()
+        if self.codec.farewell_said and not self._streams:
+            self._end("drained")
+
+    def _collect(self) -> None:
+        if self.codec.has_output:
+            self._outbox.append(self.codec.take_output())
+
+    def _stick(self) -> None:
+        """The peer takes no more for now: the reactor tells when it does."""
+        if self._stuck_since is None:
+            self._stuck_since = trio.current_time()
+            if self._descriptor >= 0:
+                self.reactor.change(self._descriptor, READABLE | WRITABLE)
+
+    def _unstick(self) -> None:
+        self._stuck_since = None
+        if self._descriptor >= 0:
+            self.reactor.change(self._descriptor, READABLE)
+        held, self._held = self._held, deque()
+        for stream in held:
+            stream.resume()
+
+    def _fail_to_send(self, error: TransportFailed) -> None:
+        """What the peer said before it left tells the reason better."""
+        try:
+            self._receive()
+        except (ProtocolError, TransportFailed) as better:
+            error = TransportFailed(str(better))
+        self._break(str(error))
+
+    # The end.
 
     def shut(self, reason: str, code: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """Tell the peer GOAWAY and close now; streams on it fail."""
@@ -254,36 +269,65 @@ class Tunnel:
             self.codec.goaway()
             self.wake()
 
+    def _break(self, reason: str) -> None:
+        self.broken = self.closed is None
+        self._end(reason)
+
     def _end(self, reason: str) -> None:
         if self.closed is not None:
             return
         self.closed = reason
         self._farewell()
+        if self._descriptor >= 0:
+            self.reactor.forget(self._descriptor)
         self.transport.close()
+        self._outbox.clear()
+        self._held.clear()
         lost = TunnelLost(reason)
         for stream in list(self._streams.values()):
             stream.lose_tunnel(lost)
         self._streams.clear()
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
+        self._over.set()
+        self.reactor.yield_to_trio()
 
     def _farewell(self) -> None:
         """Send GOAWAY if that is possible without waiting or tearing a frame."""
-        if self._sending.locked() or self._torn:
-            return
         with contextlib.suppress(TransportFailed):
+            while self._outbox:
+                count = self.transport.send_now(self._outbox.pending)
+                if not count:
+                    return
+                self._outbox.sent(count)
             if self.codec.has_output:
                 self.transport.send_now(memoryview(self.codec.take_output()))
 
-    async def _read(self) -> None:
-        while True:
-            count = await self.transport.receive_into(_READ_BUFFER)
+    # Receiving.
+
+    def _ready(self, mask: int) -> None:
+        try:
+            if mask & WRITABLE:
+                self.flush()
+            if mask & ~WRITABLE and self.closed is None:
+                self._receive()
+        except (ProtocolError, TransportFailed) as error:
+            self._break(str(error))
+        except Exception:  # a bug ends this tunnel, not its neighbours
+            log.exception("tunnel failed by a bug", peer=str(self.remote))
+            self._break("internal error")
+
+    def _receive(self) -> None:
+        """Raises: ProtocolError, TransportFailed."""
+        while (count := self.transport.receive_now(_READ_BUFFER)) is not None:
             if count == 0:
+                self._end("closed")
                 return
             self._last_heard = trio.current_time()
             for event in self.codec.receive(_READ_BUFFER[:count]):
                 self._dispatch(event)
-            self.wake()
+            if self.codec.has_output or self.codec.draining:
+                self.wake()
+            if not self.transport.concluded:
+                return
 
     def _dispatch(self, event: Event) -> None:
         match event:
@@ -316,31 +360,22 @@ class Tunnel:
             self.forget(stream)
             return
         self._on_request(self, stream, request)
+        self.reactor.yield_to_trio()
 
     def _open_windows(self, stream_id: int | None) -> None:
         if stream_id is None:
-            for stream in self._streams.values():
-                stream.window_opened()
+            for stream in list(self._streams.values()):
+                stream.resume()
         elif (one := self._streams.get(stream_id)) is not None:
-            one.window_opened()
+            one.resume()
 
-    async def _write(self) -> None:
-        while True:
-            await self._output.wait()
-            self._output = trio.Event()
-            try:
-                async with self._sending:
-                    await self._send_control()
-            except TunnelLost:
-                return  # the reader hears of it too, and knows the reason
-            if self.codec.farewell_said and not self._streams:
-                self._end("drained")
-                return
+    # Keeping it alive.
 
     async def _keep_alive(self) -> None:
-        interval = self._limits.ping_interval_seconds
-        while True:
-            await trio.sleep(interval)
+        while self.closed is None:
+            with trio.move_on_after(self._limits.ping_interval_seconds):
+                await self._over.wait()
+                return
             if dead := self._is_dead():
                 self._end(dead)
                 return
@@ -361,8 +396,8 @@ class Tunnel:
         now, patience = trio.current_time(), self._limits.ping_timeout_seconds
         if now - self._last_heard > patience:
             return f"the peer has been silent for {now - self._last_heard:.0f} s"
-        if self._sending_since and now - self._sending_since > patience:
-            return f"the peer has not read for {now - self._sending_since:.0f} s"
+        if self._stuck_since and now - self._stuck_since > patience:
+            return f"the peer has not read for {now - self._stuck_since:.0f} s"
         return None
 
 

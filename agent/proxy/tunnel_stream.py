@@ -1,18 +1,22 @@
 """
 One stream of a tunnel, joined to an application's socket.
 
-From the application to the tunnel: `relay` reads and sends, in the connection's own
-task. From the tunnel to the application: the tunnel's reader calls `deliver`, which
-writes at once what the socket takes; only what is left waits in `_backlog`, and a
-task is started to write it. The peer gets window credit for a byte when the
+Both ways run in the reactor's callbacks. From the application to the tunnel: what is
+readable is received straight into the tunnel's outbox; while the peer grants no window
+or does not read, the socket is not watched. From the tunnel to the application:
+`deliver` writes at once what the socket takes; only what is left waits in `_backlog`
+until the socket takes more. The peer gets window credit for a byte when the
 application's socket has taken it, never before: so a slow reader holds at most one
 stream window (1 MiB) here and slows the writer at the far end.
+
+The task that set the connection up waits in `relay` for the end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -22,7 +26,8 @@ import trio
 from agent.errors import PeerError, PodlockError
 from agent.hbone.connection import ErrorCode, StreamClosed
 from agent.hbone.events import Answered, StreamEnded, StreamReset
-from agent.proxy.buffers import HEADER_BYTES, BufferPool
+from agent.log import logger
+from agent.proxy.reactor import NOTHING, READABLE, WRITABLE
 from agent.proxy.session import Meter, Traffic
 
 if TYPE_CHECKING:
@@ -37,6 +42,8 @@ class ApplicationGone(PodlockError):
     """The application at our end reset the connection or went away."""
 
 
+log = logger()
+
 OnFailure = Callable[[PodlockError], None]
 
 
@@ -48,19 +55,20 @@ class TunnelStream:
         self.id = stream_id
         self._status: int | None = None
         self._failure: PodlockError | None = None
-        self._news = trio.Event()
+        self._news: trio.Event | None = None
         self._app: socket.socket | None = None
+        self._descriptor = -1  # while the reactor watches it
+        self._watched = NOTHING
         self._on_failure: OnFailure | None = None
         self._meter = Meter(Traffic(), app_is_client=True)
         # Bytes, not pieces: a peer may send a megabyte in frames of one byte.
         self._backlog = bytearray()
-        self._flushing = False
         self._end_received = False
         self._end_delivered = False
         self._end_sent = False
         self._cut = False
 
-    # What the tunnel's reader tells; none of these waits.
+    # What the tunnel tells; none of these waits.
 
     def hear(self, event: Answered | StreamEnded | StreamReset) -> None:
         """The answer to our CONNECT, or the end of the peer's half."""
@@ -73,9 +81,10 @@ class TunnelStream:
             case StreamReset(_, code):
                 self._fail_by_peer(code)
 
-    def window_opened(self) -> None:
-        """The peer takes more."""
-        self._tell()
+    def resume(self) -> None:
+        """The peer takes more, or the tunnel does: read on."""
+        if self._descriptor >= 0 and not self._end_sent:
+            self._watch(self._watched | READABLE)
 
     def deliver(self, data: memoryview) -> None:
         """Payload for the application; `data` is only valid during the call."""
@@ -92,6 +101,7 @@ class TunnelStream:
         """The stream is over; whoever relays on it is told."""
         if self._failure is None:
             self._failure = failure
+            self._unwatch()
             self._drop_backlog()
             self._tell()
             if self._on_failure is not None:
@@ -106,7 +116,7 @@ class TunnelStream:
             self.fail(lost)
 
     def watch(self, on_failure: OnFailure) -> None:
-        """Tell when the stream fails before `relay`, which watches by itself."""
+        """Tell when the stream fails before `relay`, which waits for it anyway."""
         self._on_failure = on_failure
 
     # What the connection's own task does.
@@ -115,12 +125,10 @@ class TunnelStream:
         """The status of our CONNECT. Raises: what the stream failed with."""
         while self._status is None:
             self._raise_failure()
-            await self._news.wait()
+            await self._wait()
         return self._status
 
-    async def relay(
-        self, app: socket.socket, buffers: BufferPool, meter: Meter
-    ) -> None:
+    async def relay(self, app: socket.socket, meter: Meter) -> None:
         """
         Carry bytes both ways until both halves have ended.
 
@@ -129,16 +137,15 @@ class TunnelStream:
         Raises: PeerReset, TunnelLost, ApplicationGone (the peer has been told).
         """
         self._meter = meter
-        with trio.CancelScope() as scope:
-            self.watch(lambda _failure: scope.cancel())
-            self._raise_failure()
+        self._on_failure = None
+        self._raise_failure()
+        try:
             self._attach(app)
-            try:
-                await self._pump(app, buffers)
-                while not self._end_delivered:
-                    await self._news.wait()
-            except OSError as error:
-                self._lose_application(error)
+            while not (self._end_sent and self._end_delivered):
+                self._raise_failure()
+                await self._wait()
+        finally:
+            self._unwatch()
         self._raise_failure()
         self.tunnel.forget(self)
 
@@ -177,55 +184,93 @@ class TunnelStream:
         self._drop_backlog()
         self.tunnel.forget(self)
 
-    async def _pump(self, app: socket.socket, buffers: BufferPool) -> None:
-        more = False
-        while True:
-            await trio.lowlevel.wait_readable(app)
-            # An end needs no window, and is heard while the peer grants none.
-            if not self.tunnel.codec.sendable(self.id) and _at_end(app):
-                break
-            room = await self._room()
-            with buffers.borrow(large=more) as buffer:
-                room = min(room, len(buffer) - HEADER_BYTES)
-                try:
-                    count = app.recv_into(buffer[HEADER_BYTES : HEADER_BYTES + room])
-                except BlockingIOError:
-                    continue
-                if count == 0:
-                    break
-                more = count == room
-                self._meter.from_app(count)
-                await self._send(buffer, count)
-        self._end_sent = True
-        if not self._cut:
-            self.tunnel.codec.end_stream(self.id)
-            self.tunnel.wake()
-
-    async def _send(self, buffer: memoryview, length: int) -> None:
-        sent = await self.tunnel.send_data(self.id, buffer, length)
-        while sent < length:  # others used the connection's window meanwhile
-            await self._room()
-            rest = length - sent
-            sent += await self.tunnel.send_data(self.id, buffer[sent:], rest)
-
-    async def _room(self) -> int:
-        """How much may be sent, as soon as it is anything."""
-        while True:
-            self._raise_failure()
-            if self._cut:
-                raise ConnectionResetError(errno.ECONNRESET, "the far end has left")
-            if room := self.tunnel.codec.sendable(self.id):
-                return room
-            await self._news.wait()
+    # The application's socket.
 
     def _attach(self, app: socket.socket) -> None:
         self._app = app
-        if self._backlog:
-            self._flush_soon()
-        elif self._end_received:
+        self._descriptor = app.fileno()
+        self._watched = READABLE | WRITABLE if self._backlog else READABLE
+        self.tunnel.reactor.watch(self._descriptor, self._watched, self._ready)
+        if self._end_received and not self._backlog:
             self._shut_down()
 
-    def _write_now(self, data: memoryview) -> int:
+    def _unwatch(self) -> None:
+        if self._descriptor >= 0:
+            self.tunnel.reactor.forget(self._descriptor)
+            self._descriptor = -1
+
+    def _watch(self, events: int) -> None:
+        if self._descriptor >= 0 and events != self._watched:
+            self._watched = events
+            self.tunnel.reactor.change(self._descriptor, events)
+
+    def _ready(self, mask: int) -> None:
+        try:
+            if mask & WRITABLE and self._backlog:
+                self._flush_backlog()
+            if mask & ~WRITABLE and self._descriptor >= 0:
+                if self._watched & READABLE:
+                    self._read()
+                else:
+                    self._look_for_reset()
+        except OSError as error:
+            self._lose_application(error)
+        except Exception:  # a bug ends this connection, not its neighbours
+            log.exception("connection failed by a bug", stream=self.id)
+            self.abort(ErrorCode.INTERNAL_ERROR)
+            self.fail(ApplicationGone("internal error"))
+
+    def _read(self) -> None:
+        """Take what is there, as much as may be sent. Raises: OSError."""
+        app, tunnel = self._app, self.tunnel
+        assert app is not None
+        room = tunnel.codec.sendable(self.id)
+        if not room:
+            self._read_nothing(app)
+            return
+        space = tunnel.space()
+        if space is None:
+            if self._failure is None:
+                self._watch(self._watched & ~READABLE)
+                tunnel.hold(self)
+            return
+        count = 0
+        try:
+            count = app.recv_into(space, min(room, len(space)))
+        except BlockingIOError:
+            return
+        finally:
+            tunnel.commit(self.id, count)
+        if count:
+            self._meter.from_app(count)
+        else:
+            self._end_our_half()
+
+    def _read_nothing(self, app: socket.socket) -> None:
+        """No window. An end needs none, and is heard; data waits where it is."""
+        if _at_end(app):
+            self._end_our_half()
+        elif self._cut:
+            raise ConnectionResetError(errno.ECONNRESET, "the far end has left")
+        else:
+            self._watch(self._watched & ~READABLE)
+
+    def _look_for_reset(self) -> None:
+        """An event that nobody asked for: is the application gone? Raises: OSError."""
+        assert self._app is not None
+        if code := self._app.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(code, os.strerror(code))
+
+    def _end_our_half(self) -> None:
+        """The application writes no more."""
+        self._end_sent = True
+        self._watch(self._watched & ~READABLE)
+        if not self._cut:
+            self.tunnel.codec.end_stream(self.id)
+            self.tunnel.wake()
+        self._tell_if_over()
+
+    def _write_now(self, data: memoryview | bytearray) -> int:
         assert self._app is not None
         try:
             taken = self._app.send(data)
@@ -239,24 +284,20 @@ class TunnelStream:
         return taken
 
     def _flush_soon(self) -> None:
-        if self._app is not None and not self._flushing:
-            self._flushing = True
-            self.tunnel.spawn(self._flush)
+        if not self._watched & WRITABLE:
+            self._watch(self._watched | WRITABLE)
 
-    async def _flush(self) -> None:
-        assert self._app is not None
-        try:
-            while self._backlog:
-                await trio.lowlevel.wait_writable(self._app)
-                with memoryview(self._backlog) as waiting:
-                    taken = self._write_now(waiting)
-                del self._backlog[:taken]
-                self.tunnel.wake()
-        except trio.ClosedResourceError:
-            return  # the connection was closed under us; it has its reason
-        self._flushing = False
-        if self._end_received:
-            self._shut_down()
+    def _flush_backlog(self) -> None:
+        with memoryview(self._backlog) as waiting:
+            taken = self._write_now(waiting)
+        if self._failure is not None:
+            return
+        del self._backlog[:taken]
+        self.tunnel.wake()
+        if not self._backlog:
+            self._watch(self._watched & ~WRITABLE)
+            if self._end_received:
+                self._shut_down()
 
     def _deliver_end(self) -> None:
         """The peer sends no more; the application hears it after the backlog."""
@@ -274,7 +315,7 @@ class TunnelStream:
         if orderly and self._app is not None:
             self._cut = True
             self._deliver_end()
-            self._tell()
+            self.resume()  # what the application still writes goes nowhere: look
         else:
             self.fail(PeerReset(f"reset by the far end ({code.name})"))
 
@@ -289,7 +330,7 @@ class TunnelStream:
             with contextlib.suppress(OSError):  # it may have gone; its task will see
                 self._app.shutdown(socket.SHUT_WR)
             self._end_delivered = True
-            self._tell()
+            self._tell_if_over()
 
     def _lose_application(self, error: OSError) -> None:
         if self._failure is None:
@@ -297,13 +338,25 @@ class TunnelStream:
             text = (error.strerror or str(error)).lower()
             self.fail(ApplicationGone(f"the application: {text}"))
 
+    # Telling the task.
+
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
-    def _tell(self) -> None:
-        self._news.set()
+    async def _wait(self) -> None:
         self._news = trio.Event()
+        await self._news.wait()
+
+    def _tell_if_over(self) -> None:
+        if self._end_sent and self._end_delivered:
+            self._unwatch()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._news is not None:
+            self._news.set()
+            self.tunnel.reactor.yield_to_trio()
 
 
 def _at_end(app: socket.socket) -> bool:

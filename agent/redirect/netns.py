@@ -39,35 +39,47 @@ def _enter(netns_fd: int) -> None:
         raise KernelError(f"enter a network namespace: {os.strerror(code)}")
 
 
+@cache
+def _home() -> int:
+    """The namespace that this process started in and never leaves for good."""
+    return os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+
+
 @contextlib.contextmanager
 def inside(netns_fd: int) -> Iterator[None]:
     """
-    Run a block in a network namespace; no await may be in it.
+    Run a block in a network namespace; no await and no other `inside` may be in it.
 
     Raises: KernelError when the namespace cannot be entered. When the way back
     fails the process is aborted: to go on in a pod's namespace would be worse.
     """
-    home = os.open(OWN_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    home = _home()
+    _enter(netns_fd)
     try:
-        _enter(netns_fd)
-        try:
-            yield
-        finally:
-            try:
-                _enter(home)
-            except KernelError:
-                os.abort()
+        yield
     finally:
-        os.close(home)
+        try:
+            _enter(home)
+        except KernelError:
+            os.abort()
 
 
-def socket_in(netns_fd: int, family: int) -> socket.socket:
-    """A non-blocking TCP socket in a network namespace. Raises: KernelError."""
+def sockets_in(netns_fd: int, family: int, count: int = 1) -> list[socket.socket]:
+    """
+    Non-blocking TCP sockets in a network namespace, all that could be made of `count`.
+
+    Raises: KernelError when there is not even one.
+    """
+    made: list[socket.socket] = []
+    kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
     try:
         with inside(netns_fd):
-            return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            while len(made) < count:
+                made.append(socket.socket(family, kind))
     except OSError as error:
-        raise KernelError(f"a socket in a pod: {error.strerror}") from error
+        if not made:
+            raise KernelError(f"a socket in a pod: {error.strerror}") from error
+    return made
 
 
 def _cookie(s: socket.socket, option: int) -> int:
@@ -91,7 +103,8 @@ def socket_cookie(s: socket.socket) -> int:
 
 def netns_cookie_of(netns_fd: int) -> int:
     """The cookie of an open namespace. Raises: KernelError if it is not one."""
-    with socket_in(netns_fd, socket.AF_INET) as probe:
+    (made,) = sockets_in(netns_fd, socket.AF_INET)
+    with made as probe:
         return netns_cookie(probe)
 
 

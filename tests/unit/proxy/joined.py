@@ -14,7 +14,7 @@ from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.hbone.events import Event, PongReceived, SettingsReceived, WindowOpened
 from agent.hbone.settings import DEFAULT, Settings
 from agent.identity.spiffe import SpiffeId
-from agent.proxy.buffers import BufferPool
+from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.session import Meter, Traffic
 from agent.proxy.sockets import closing
@@ -50,7 +50,6 @@ class Joined:
     client: Tunnel
     server: Tunnel
     nursery: trio.Nursery
-    buffers: BufferPool = field(default_factory=BufferPool)
     outcomes: list[str] = field(default_factory=list)
     ended: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(0))
     traffic: list[Traffic] = field(default_factory=list)
@@ -85,7 +84,7 @@ class Joined:
         name = "client" if is_client else "server"
         try:
             with closing(sock), stream.aborting():
-                await stream.relay(sock, self.buffers, Meter(traffic, is_client))
+                await stream.relay(sock, Meter(traffic, is_client))
         except Exception as error:  # noqa: BLE001  (the test looks at it)
             self.outcomes.append(f"{name}: {error}")
         else:
@@ -120,18 +119,36 @@ async def handshake(
     return done["client"], done["server"]
 
 
+async def receive(transport: Transport, buffer: memoryview) -> int:
+    """Wait for bytes of a TLS connection that no reactor watches; 0 at its end."""
+    while (count := transport.receive_now(buffer)) is None:
+        await trio.lowlevel.wait_readable(transport.tls)
+    return count
+
+
+@asynccontextmanager
+async def data_path() -> AsyncIterator[DataPath]:
+    """A reactor that runs for the length of the block."""
+    path = DataPath()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(path.reactor.run)
+        yield path
+        nursery.cancel_scope.cancel()
+    path.reactor.close()
+
+
 @asynccontextmanager
 async def joined() -> AsyncIterator[Joined]:
     """Two running tunnels; what is still open at the end is closed."""
     near, far = await handshake()
-    async with trio.open_nursery() as nursery:
+    async with data_path() as path, trio.open_nursery() as nursery:
         expires = datetime.now(UTC) + timedelta(hours=1)
         client = Tunnel(
             near,
             Connection(Role.CLIENT),
             verified_peer(near.tls, TD, API),
             LIMITS,
-            nursery,
+            path,
             expires,
         )
         server = Tunnel(
@@ -139,7 +156,7 @@ async def joined() -> AsyncIterator[Joined]:
             Connection(Role.SERVER),
             verified_peer(far.tls, TD, None),
             LIMITS,
-            nursery,
+            path,
             expires,
             on_request=lambda *asked: ends.serve(*asked),
         )
@@ -167,7 +184,7 @@ class Scripted:
         buffer = memoryview(bytearray(1 << 18))
         events: list[Event] = []
         while not events:
-            count = await self.far.receive_into(buffer)
+            count = await receive(self.far, buffer)
             events = [e for e in self.codec.receive(buffer[:count]) if _is_loud(e)]
             self.say()
         return events
@@ -189,13 +206,13 @@ def _is_loud(event: Event) -> bool:
 async def scripted(server: Settings = DEFAULT) -> AsyncIterator[Scripted]:
     """A running client tunnel and the far end's codec, with these settings."""
     near, far = await handshake()
-    async with trio.open_nursery() as nursery:
+    async with data_path() as path, trio.open_nursery() as nursery:
         tunnel = Tunnel(
             near,
             Connection(Role.CLIENT),
             verified_peer(near.tls, TD, API),
             LIMITS,
-            nursery,
+            path,
             datetime.now(UTC) + timedelta(hours=1),
         )
         await nursery.start(tunnel.run)

@@ -1,34 +1,24 @@
-"""Buffers are reused, by size, and not hoarded."""
+"""Buffers are reused, and not kept without bound."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
-from agent.proxy.buffers import KEEP, LARGE_BYTES, SMALL_BYTES, BufferPool
+from agent.proxy.buffers import BUFFER_BYTES, KEEP, BufferPool
 
 
-def test_small_unless_asked_for_large() -> None:
-    """Whoever has shown no bulk gets one TLS record of room."""
+def test_a_buffer_is_used_again() -> None:
+    """What one gives back the next one gets."""
     pool = BufferPool()
-    with pool.borrow() as small, pool.borrow(large=True) as large:
-        assert (len(small), len(large)) == (SMALL_BYTES, LARGE_BYTES)
+    first = pool.take()
+    assert len(first) == BUFFER_BYTES
+    pool.give(first)
+    assert pool.take() is first
 
 
-def test_reused() -> None:
-    """The next borrower of a size gets what the last one gave back."""
+def test_only_so_many_are_kept() -> None:
+    """After a burst the memory is given back."""
     pool = BufferPool()
-    with pool.borrow() as first:
-        pass
-    with pool.borrow(large=True) as other, pool.borrow() as second:
-        assert second is first
-        assert other is not first
-
-
-def test_a_burst_is_not_kept() -> None:
-    """After many at once only so many stay."""
-    pool = BufferPool()
-    with ExitStack() as many:
-        burst = [many.enter_context(pool.borrow()) for _ in range(4 * KEEP)]
-    with ExitStack() as again:
-        taken = [again.enter_context(pool.borrow()) for _ in range(2 * KEEP)]
-    assert len([one for one in taken if any(one is b for b in burst)]) == KEEP
+    taken = [pool.take() for _ in range(KEEP + 5)]
+    for buffer in taken:
+        pool.give(buffer)
+    again = {id(pool.take()) for _ in range(KEEP + 5)}
+    assert len(again & {id(buffer) for buffer in taken}) == KEEP

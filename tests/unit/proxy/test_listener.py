@@ -1,4 +1,4 @@
-"""An accept loop ends with its listener, whenever that is closed."""
+"""An acceptor serves whoever comes, until it is stopped."""
 
 from __future__ import annotations
 
@@ -8,35 +8,14 @@ import trio
 import trio.testing
 
 from agent.addresses import SocketAddress
-from agent.proxy.listener import accept_loop
+from agent.proxy.listener import Acceptor
+from tests.unit.proxy.joined import data_path
 
 
 def listening() -> socket.socket:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     return listener
-
-
-async def nobody(_sock: socket.socket, _peer: SocketAddress) -> None:
-    raise AssertionError("nobody connects in this test")
-
-
-async def test_closed_before_it_began() -> None:
-    """A pod may be released before its loops take their first step."""
-    listener = listening()
-    listener.close()
-    async with trio.open_nursery() as nursery:
-        await accept_loop(listener, nobody, nursery)
-
-
-async def test_closed_while_it_waits() -> None:
-    """No error, and no task left behind."""
-    listener = listening()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_loop, listener, nobody, nursery)
-        await trio.testing.wait_all_tasks_blocked()
-        trio.lowlevel.notify_closing(listener)
-        listener.close()
 
 
 async def test_serves_whoever_comes() -> None:
@@ -53,9 +32,61 @@ async def test_serves_whoever_comes() -> None:
         socket.create_connection(listener.getsockname()) as two,
     ):
         names = [str(SocketAddress.of(sock.getsockname())) for sock in (one, two)]
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(accept_loop, listener, serve, nursery)
-            await trio.testing.wait_all_tasks_blocked()
-            trio.lowlevel.notify_closing(listener)
-            listener.close()
+        async with data_path() as path, trio.open_nursery() as nursery:
+            acceptor = Acceptor(listener, serve, path.reactor, nursery)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            acceptor.stop()
+    listener.close()
     assert sorted(served) == sorted(names)
+
+
+async def test_stopped() -> None:
+    """Who comes after it was stopped is not accepted; to stop twice is no error."""
+    listener = listening()
+
+    async def serve(_sock: socket.socket, _peer: SocketAddress) -> None:
+        raise AssertionError("nobody is served in this test")
+
+    async with data_path() as path, trio.open_nursery() as nursery:
+        acceptor = Acceptor(listener, serve, path.reactor, nursery)
+        acceptor.stop()
+        acceptor.stop()
+        with socket.create_connection(listener.getsockname()):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+    listener.close()
+
+
+async def test_no_descriptors_left() -> None:
+    """It pauses, and takes the connection when there is one again."""
+    listener = listening()
+    served = trio.Event()
+    failing = Failing(listener)
+
+    async def serve(sock: socket.socket, _peer: SocketAddress) -> None:
+        sock.close()
+        served.set()
+
+    async with data_path() as path, trio.open_nursery() as nursery:
+        acceptor = Acceptor(failing, serve, path.reactor, nursery)  # type: ignore[arg-type]
+        with socket.create_connection(listener.getsockname()), trio.fail_after(5):
+            await served.wait()
+        assert failing.failures == 1
+        acceptor.stop()
+    listener.close()
+
+
+class Failing:
+    """A listener whose first accept fails for want of descriptors."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self.failures = 0
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        if not self.failures:
+            self.failures += 1
+            raise OSError(24, "Too many open files")
+        return self._listener.accept()

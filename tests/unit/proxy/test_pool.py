@@ -18,6 +18,7 @@ from agent.errors import PodlockError
 from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.identity.authority import Authority
 from agent.identity.spiffe import SpiffeId
+from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.pod import LocalPod
@@ -26,6 +27,7 @@ from agent.proxy.tls import ContextStore, build_contexts, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel
 from tests.unit.identity.parts import API, BATCH, TD, credential_for, make_authority
+from tests.unit.proxy.joined import data_path
 
 WEB = SpiffeId.for_workload(TD, "shop", "web")
 
@@ -35,6 +37,7 @@ class Far:
     """A destination's agent: takes tunnels as `identity`; also the pool's dialer."""
 
     nursery: trio.Nursery
+    path: DataPath
     authority: Authority
     identity: SpiffeId = API
     reachable: bool = True
@@ -70,7 +73,7 @@ class Far:
             Connection(Role.SERVER),
             peer,
             self.limits,
-            self.nursery,
+            self.path,
             peer.not_after,
         )
         self.tunnels.append(tunnel)
@@ -94,10 +97,10 @@ async def setting() -> AsyncIterator[Setting]:
     store.trust(authority.bundle)
     store.install(credential_for(authority, WEB, datetime.now(UTC)))
     address = TunnelAddress(SocketAddress.parse("127.0.0.1:15008"))
-    async with trio.open_nursery() as nursery:
-        far = Far(nursery, authority)
+    async with data_path() as path, trio.open_nursery() as nursery:
+        far = Far(nursery, path, authority)
         limits = ProxyLimits(tunnel_streams=2)
-        pool = Pool(store, cast("Dialer", far), limits, TD, nursery)
+        pool = Pool(store, cast("Dialer", far), limits, TD, path, nursery)
         pod = LocalPod.__new__(LocalPod)
         pod.uid, pod.identity = "u-web", WEB
         yield Setting(pool, far, pod, PoolKey("u-web", WEB, "u-api", API, address))

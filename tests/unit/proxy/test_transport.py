@@ -25,7 +25,7 @@ from tests.unit.identity.parts import (
     credential_for,
     make_authority,
 )
-from tests.unit.proxy.joined import handshake, tcp_pair
+from tests.unit.proxy.joined import handshake, receive, tcp_pair
 
 
 def contexts(
@@ -47,7 +47,7 @@ async def refused(client: ssl.SSLContext, server: ssl.SSLContext) -> set[str]:
             )
             # TLS 1.3: a client is done before its certificate was judged.
             with contextlib.closing(one):
-                await one.receive_into(memoryview(bytearray(20000)))
+                await receive(one, memoryview(bytearray(20000)))
         except (HandshakeFailed, TransportFailed) as error:
             reasons.add(str(error))
 
@@ -121,14 +121,14 @@ class TestRecords:
         near, far = await handshake()
         os.close(near.tls.detach())
         with pytest.raises(TransportFailed, match=r"close_notify|reset"):
-            await far.receive_into(memoryview(bytearray(20000)))
+            await receive(far, memoryview(bytearray(20000)))
         far.close()
 
     async def test_closed_in_order(self) -> None:
         """close_notify is an end, and reads as 0 bytes."""
         near, far = await handshake()
         near.close()
-        assert await far.receive_into(memoryview(bytearray(20000))) == 0
+        assert await receive(far, memoryview(bytearray(20000))) == 0
         far.close()
 
     async def test_what_is_sent_arrives(self) -> None:
@@ -140,7 +140,7 @@ class TestRecords:
         buffer = memoryview(bytearray(100000))
         got = 0
         while got < 40000:
-            got += await far.receive_into(buffer)
+            got += await receive(far, buffer)
         assert got == 40000
         near.close()
         far.close()

@@ -1,0 +1,53 @@
+"""
+When to look again at once instead of going to sleep.
+
+To wake a process on an idle CPU takes tens of microseconds, on a virtual machine more
+than the rest of a hop; so a worker that has just handled something looks on for a
+moment before it sleeps, as the kernel's haltpoll does for the CPU itself. It pays only
+where the next event is near and the CPU has nothing else to do:
+
+- after a batch of several events the worker is busy anyway, and so are its neighbours;
+- where looking on found nothing several times in a row, it is tried only now and then.
+
+So an idle worker costs nothing, a busy one nothing either, and one with a request each
+ten milliseconds half a per cent of one CPU at most.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# About twice the time in which a peer on a fast wire answers. Measured with one
+# connection on two cores: p50 of a round trip 44 us instead of 150 us (DECISIONS 18).
+SPIN_SECONDS: Final = 50e-6
+# More events than this at once mean that others need the CPU too.
+FEW_EVENTS: Final = 2
+# So many vain spins in a row are taken as a habit; then one in so many is a probe.
+PATIENCE: Final = 8
+PROBE: Final = 16
+
+
+class Spin:
+    """Whether looking on is worth it, from what came of it lately."""
+
+    __slots__ = ("_skipped", "_vain")
+
+    def __init__(self) -> None:
+        self._vain = 0
+        self._skipped = 0
+
+    def allowed(self, events: int) -> bool:
+        """Whether to look on after a batch of so many events."""
+        if events > FEW_EVENTS:
+            return False
+        if self._vain < PATIENCE:
+            return True
+        self._skipped += 1
+        if self._skipped < PROBE:
+            return False
+        self._skipped = 0
+        return True
+
+    def ended(self, *, found: bool) -> None:
+        """What came of it."""
+        self._vain = 0 if found else self._vain + 1
