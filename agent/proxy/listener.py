@@ -16,9 +16,9 @@ log = logger()
 
 Serve = Callable[[socket.socket, SocketAddress], Awaitable[None]]
 
-# Every worker waits at the same accept queue, and all wake when somebody comes. After
-# this many in a row we leave the next ones to the others for a moment, or the first
-# awake would take a burst whole.
+# Every worker waits at the same accept queue, and all wake when somebody comes. Who
+# has taken some, this many at most, leaves the next ones to the others for a moment:
+# else the first awake would take a burst whole, and one that spins nearly everything.
 BATCH: Final = 8
 TURN_SECONDS: Final = 0.001
 # Out of file descriptors or memory: accept() would fail again at once.
@@ -52,20 +52,21 @@ class Acceptor:
             self._descriptor = -1
 
     def _ready(self, _mask: int) -> None:
+        taken = 0
         try:
-            for _ in range(BATCH):
+            while taken < BATCH:
                 sock, peer = self._listener.accept()
+                taken += 1
                 sock.setblocking(False)
                 self._nursery.start_soon(self._serve, sock, SocketAddress.of(peer))
                 self._reactor.yield_to_trio()
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            return  # it came and went before we looked
+        except (BlockingIOError, ConnectionError):
+            pass  # taken by another worker, or gone before we looked
         except OSError as error:
             log.warning("accept failed", error=error.strerror)
             self._rest(PAUSE_SECONDS)
-        else:
+            return
+        if taken:
             self._rest(TURN_SECONDS)
 
     def _rest(self, seconds: float) -> None:
