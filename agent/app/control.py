@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from agent.app.workers import WorkerProcess, Workers
+from agent.app.workers import Told, WorkerProcess, Workers
 from agent.config import Config
 from agent.errors import KernelError, PodlockError
 from agent.identity.bundle import Bundle
@@ -31,8 +31,8 @@ from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
-from agent.workload.connection import ConnectionRefused, Incident
-from agent.workload.connection import Message as Told
+from agent.workload.connection import ConnectionRefused, Incident, WorldWanted
+from agent.workload.delta import Snapshot, diff
 from agent.workload.directory import Directory
 from agent.workload.model import Workload
 from agent.workload.registry import NodeView, Registry
@@ -65,6 +65,7 @@ class Control:
         self.bundle: Bundle | None = None
         self.loaded = False
         self._stopping = False
+        self._world = instructions.WorldUpdated(Snapshot())
         self._captured_as: dict[str, Workload] = {}
         self._credentials: dict[SpiffeId, Credential] = {}
         self._registry = registry
@@ -91,7 +92,7 @@ class Control:
         self._release_gone()
         # Before any pod is captured: a worker that did not know the peers of a new
         # pod would take them for the outside.
-        self.workers.broadcast(self._world())
+        self._tell_world()
         self.reconcile()
 
     def reconcile(self) -> None:
@@ -216,7 +217,7 @@ class Control:
             yield instructions.TrustUpdated(self.bundle), ()
         for credential in self._credentials.values():
             yield instructions.CredentialIssued(credential), ()
-        yield self._world(), ()
+        yield self._world, ()
         for uid in self.captures:
             yield self._captured(uid)
 
@@ -234,8 +235,15 @@ class Control:
         listeners = (capture.tunnel, capture.inbound, *capture.outbound)
         return message, (capture.netns_fd, *(sock.fileno() for sock in listeners))
 
-    def _world(self) -> instructions.WorldUpdated:
-        return instructions.WorldUpdated(self.view.directory, self.view.policies)
+    def _tell_world(self) -> None:
+        """Who has the last world gets what changed; nothing where nothing did."""
+        old, view = self._world.snapshot, self.view
+        new = Snapshot(old.version + 1, view.directory, view.policies)
+        delta = diff(old, new)
+        if delta:
+            self._world = instructions.WorldUpdated(new)
+            self.workers.forget_world()
+            self.workers.broadcast(instructions.WorldChanged(delta))
 
     def _want_credentials(self) -> None:
         self.renewer.set_wanted(self.view.identities)
@@ -267,8 +275,11 @@ class Control:
 
     # What the workers tell.
 
-    def _hear(self, _worker: WorkerProcess, message: Told) -> None:
+    def _hear(self, worker: WorkerProcess, message: Told) -> None:
         match message:
+            case WorldWanted(reason=reason):
+                log.warning("world wanted", worker=worker.index, reason=reason)
+                self.workers.tell_world(worker, self._world)
             case Incident():
                 self.events.incident(message)
                 log.warning(
@@ -283,9 +294,13 @@ class Control:
 
     def _lost(self, worker: WorkerProcess) -> None:
         lost = self.ledger.worker_lost(worker.index, time.time())
+        name = f"worker {worker.index}"
+        if worker.fault is not None:
+            text = f"process {worker.pid} {worker.fault} and was killed"
+            self._note("worker-hung", name, text)
         self._note(
             "worker-died",
-            f"worker {worker.index}",
+            name,
             f"process {worker.pid} ended, and {lost} connections with it",
         )
 

@@ -30,19 +30,20 @@ from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
 from agent.proxy.listener import Acceptor, Serve
-from agent.proxy.live import LiveConnection, Register, Revoked
+from agent.proxy.live import Register
 from agent.proxy.news import News
 from agent.proxy.outbound import Outbound
 from agent.proxy.plaintext import InboundPlaintext
 from agent.proxy.pod import LocalPod
-from agent.proxy.pool import Pool, PoolKey
+from agent.proxy.pool import Pool
 from agent.proxy.session import Direction
 from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore
+from agent.proxy.update import update
 from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.netns import socket_cookie, sockets_in
-from agent.workload.directory import Directory
+from agent.workload.connection import Pong, WorldWanted
 
 log = logger()
 
@@ -119,7 +120,10 @@ class Worker:
             frame = await self._channel.receive()
             instruction = instructions.decode(frame)
             assert not isinstance(instruction, instructions.Start)
-            self._apply(instruction)
+            if isinstance(instruction, instructions.Ping):
+                self._news.tell(Pong(number=instruction.number))
+            else:
+                self._apply(instruction)
 
     def _apply(self, message: instructions.Instruction) -> None:
         match message:
@@ -135,7 +139,7 @@ class Worker:
             case instructions.TrustUpdated(bundle):
                 if self._contexts.trust(bundle):
                     self._drain_tunnels()
-            case instructions.WorldUpdated():
+            case instructions.WorldUpdated() | instructions.WorldChanged():
                 self._update(message)
             case instructions.CountTraffic():
                 self._count()
@@ -191,31 +195,12 @@ class Worker:
             self._register.end_of_pod(pod, reason)
             pod.close()
 
-    def _update(self, world: instructions.WorldUpdated) -> None:
-        """
-        A new world, all of it in one step: policies in force, live connections judged
-        again, tunnels to pods that are no longer there purged.
-        """
-        for uid, policy in world.policies.items():
-            if uid in self._pods:
-                self._pods[uid].policy = policy
-        self._register.judge_again(world.policies)
-        directory = self._world.directory = world.directory
-
-        def stale(key: PoolKey) -> bool:
-            peer = directory.peer_at(key.address.ip)
-            return peer is None or (peer.uid, peer.identity) != (key.peer_uid, key.peer)
-
-        self._pool.purge(stale, "the destination is another workload now")
-        for live in self._register.passing_through():
-            self._stop_plaintext(live, directory)
-
-    def _stop_plaintext(self, live: LiveConnection, directory: Directory) -> None:
-        """A destination that joins the mesh is not spoken to in plaintext any more."""
-        assert live.outside is not None
-        peer = directory.peer_at(live.outside.ip)
-        if peer is not None and peer.meshed and peer.uid != live.pod.uid:
-            live.revoke(Revoked(f"{peer.name} is in the mesh now"))
+    def _update(
+        self, told: instructions.WorldUpdated | instructions.WorldChanged
+    ) -> None:
+        gap = update(told, self._world, self._pods, self._register, self._pool)
+        if gap is not None:
+            self._news.tell(WorldWanted(reason=gap))
 
     def _drain_tunnels(self) -> None:
         """New connections shake hands anew; those there are go on."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
 import socket
 import subprocess
 import sys
@@ -16,14 +13,22 @@ from typing import Final
 
 import trio
 
+from agent.app.outbox import Outbox, Parcel
+from agent.app.watchdog import Watch
 from agent.config import Config
-from agent.errors import InputError, KernelError, PodlockError
+from agent.errors import InputError, PodlockError
 from agent.log import logger
 from agent.proxy.channel import Channel, ChannelClosed
-from agent.proxy.instructions import Drain, Instruction, Start, encode
+from agent.proxy.instructions import (
+    Drain,
+    Instruction,
+    Ping,
+    Start,
+    WorldUpdated,
+    encode,
+)
 from agent.proxy.limits import ProxyLimits
-from agent.workload.connection import Message as Told
-from agent.workload.connection import decode
+from agent.workload.connection import Message, Pong, WorldWanted, decode
 
 log = logger()
 
@@ -33,66 +38,28 @@ LAST_PAUSE_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
 
 
-@dataclass(slots=True)
-class Parcel:
-    """
-    An instruction and duplicates of the descriptors that go with it, for `shares`
-    workers; the last one to have it closes them.
-    """
-
-    frame: bytes
-    descriptors: tuple[int, ...] = ()
-    shares: int = 1
-
-    @classmethod
-    def of(
-        cls,
-        message: Start | Instruction,
-        descriptors: Sequence[int] = (),
-        shares: int = 1,
-    ) -> Parcel:
-        """
-        Duplicates, because the pod may be released before this is sent.
-
-        Raises: KernelError when there are no descriptors left; none is leaked.
-        """
-        with contextlib.ExitStack() as undo:
-            try:
-                made = tuple(_duplicate(descriptor, undo) for descriptor in descriptors)
-            except OSError as error:
-                text = f"descriptors for a worker: {error.strerror}"
-                raise KernelError(text) from error
-            undo.pop_all()
-        return cls(encode(message), made, shares)
-
-    def close(self) -> None:
-        """One worker less has it."""
-        self.shares -= 1
-        if not self.shares:
-            for descriptor in self.descriptors:
-                os.close(descriptor)
-
-
-def _duplicate(descriptor: int, undo: contextlib.ExitStack) -> int:
-    duplicate = os.dup(descriptor)
-    undo.callback(os.close, duplicate)
-    return duplicate
-
-
 State = Callable[[], Iterable[tuple[Instruction, Sequence[int]]]]
 
 
 @dataclass(slots=True, eq=False)
 class WorkerProcess:
-    """One worker slot; the process in it may change."""
+    """
+    One worker slot; the process in it may change.
+
+    `outbox` is None where there is none; `serves` once it has read what it must know,
+    and said so; `fault` is why we ended the last one.
+    """
 
     index: int
     pid: int = 0
     started: float = 0.0
     restarts: int = -1
-    outbox: trio.MemorySendChannel[Parcel] | None = None
+    outbox: Outbox | None = None
+    serves: bool = False
+    fault: str | None = None
 
 
+Told = Message | WorldWanted
 Hear = Callable[[WorkerProcess, Told], None]
 Died = Callable[[WorkerProcess], None]
 
@@ -106,6 +73,7 @@ class Workers:
         self._hear = hear
         self._died = died
         self.slots = [WorkerProcess(index) for index in range(config.worker_count)]
+        self._whole: tuple[WorldUpdated, bytes] | None = None
         self._draining = False
         self._all_ended = trio.Event()
 
@@ -127,9 +95,14 @@ class Workers:
         """
         outboxes = [slot.outbox for slot in self.slots if slot.outbox is not None]
         if outboxes:
-            parcel = Parcel.of(message, descriptors, len(outboxes))
+            parcel = Parcel.of(encode(message), descriptors, len(outboxes))
             for outbox in outboxes:
-                outbox.send_nowait(parcel)
+                outbox.put(parcel)
+
+    def tell_world(self, slot: WorkerProcess, world: WorldUpdated) -> None:
+        """The whole world for one worker, after what waits for it."""
+        if slot.outbox is not None:
+            slot.outbox.put(Parcel.of(self._encoded(world)))
 
     async def drain(self) -> None:
         """Let connections finish for `drain_seconds`; returns when all have ended."""
@@ -141,8 +114,8 @@ class Workers:
 
     @property
     def running(self) -> int:
-        """How many have a process right now."""
-        return sum(slot.outbox is not None for slot in self.slots)
+        """How many serve connections right now."""
+        return sum(slot.serves for slot in self.slots)
 
     async def _keep(
         self,
@@ -174,26 +147,41 @@ class Workers:
     ) -> None:
         """One process from start to end."""
         process, channel = self._spawn()
-        slot.pid, slot.started = process.pid, time.time()
+        slot.pid, slot.started, slot.fault = process.pid, time.time(), None
         slot.restarts += 1
-        outbox, queue = trio.open_memory_channel[Parcel](math.inf)
+        outbox = Outbox()
+        watch = Watch(self._config.limits.worker_timeout_seconds, trio.current_time())
         try:
-            outbox.send_nowait(Parcel.of(self._start_of(slot)))
+            outbox.put(Parcel.of(encode(self._start_of(slot))))
             for message, descriptors in self._state():
-                outbox.send_nowait(Parcel.of(message, descriptors))
+                outbox.put(Parcel.of(self._encoded(message), descriptors))
             slot.outbox = outbox
             task_status.started()
             async with trio.open_nursery() as nursery:
                 # Whichever ends first ends the process: a worker that can not be told
                 # of a policy is as bad as one that is gone.
-                nursery.start_soon(_deliver, queue, channel, nursery.cancel_scope)
-                await self._listen(slot, channel)
-                nursery.cancel_scope.cancel()
+                scope = nursery.cancel_scope
+                nursery.start_soon(_deliver, outbox, channel, watch, scope)
+                nursery.start_soon(_watch, slot, outbox, watch, scope)
+                await self._listen(slot, channel, watch)
+                scope.cancel()
         finally:
-            slot.outbox = None
-            _close(queue)
+            slot.outbox, slot.serves = None, False
+            outbox.close()
             channel.close()
-            await _end(process)
+            await _end(process, slot)
+
+    def _encoded(self, message: Instruction) -> bytes:
+        """A whole world, which is large, once for all who get this one."""
+        if not isinstance(message, WorldUpdated):
+            return encode(message)
+        if self._whole is None or self._whole[0] is not message:
+            self._whole = message, encode(message)
+        return self._whole[1]
+
+    def forget_world(self) -> None:
+        """The whole world changed: what was encoded is of no use any more."""
+        self._whole = None
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], Channel]:
         """
@@ -236,7 +224,9 @@ class Workers:
             ),
         )
 
-    async def _listen(self, slot: WorkerProcess, channel: Channel) -> None:
+    async def _listen(
+        self, slot: WorkerProcess, channel: Channel, watch: Watch
+    ) -> None:
         while True:
             try:
                 frame = await channel.receive()
@@ -244,37 +234,56 @@ class Workers:
                 return
             for line in frame.splitlines():
                 try:
-                    self._hear(slot, decode(line))
+                    told = decode(line)
                 except InputError as error:
                     log.error("a worker's message was not understood", error=str(error))
+                    continue
+                if isinstance(told, Pong):
+                    watch.answered(told.number)
+                    slot.serves = True
+                else:
+                    self._hear(slot, told)
 
 
 async def _deliver(
-    queue: trio.MemoryReceiveChannel[Parcel],
-    channel: Channel,
-    scope: trio.CancelScope,
+    outbox: Outbox, channel: Channel, watch: Watch, scope: trio.CancelScope
 ) -> None:
-    async for parcel in queue:
+    while True:
+        parcel = await outbox.take()
         try:
             await channel.send(parcel.frame, parcel.descriptors)
         except ChannelClosed:
             scope.cancel()
+            return
         finally:
             parcel.close()
+        watch.sent(parcel.ping, trio.current_time())
 
 
-def _close(queue: trio.MemoryReceiveChannel[Parcel]) -> None:
-    """Close what a dead worker will not get."""
-    try:
-        while True:
-            queue.receive_nowait().close()
-    except (trio.WouldBlock, trio.EndOfChannel):
-        queue.close()
+async def _watch(
+    slot: WorkerProcess, outbox: Outbox, watch: Watch, scope: trio.CancelScope
+) -> None:
+    """Until the worker is hung: then say why, and end it."""
+    while True:
+        now = trio.current_time()
+        if watch.tick(now):
+            slot.fault = f"gave no sign of life for {watch.allowed_seconds:g} s"
+        elif outbox.overflowed:
+            slot.fault = f"did not take {outbox.waiting} messages that wait for it"
+        if slot.fault is not None:
+            scope.cancel()
+            return
+        number = watch.ping(now)
+        if number is not None:
+            outbox.put(Parcel(encode(Ping(number)), ping=number))
+        await trio.sleep(watch.interval_seconds)
 
 
-async def _end(process: subprocess.Popen[bytes]) -> None:
-    """The channel is closed, which ends a worker; make sure that it did."""
+async def _end(process: subprocess.Popen[bytes], slot: WorkerProcess) -> None:
+    """The channel is closed, which ends a worker that runs; make sure that it did."""
     with trio.CancelScope(shield=True):
+        if slot.fault is not None:
+            process.kill()  # also one that is stopped (signal(7))
         try:
             await trio.to_thread.run_sync(process.wait, STOP_SECONDS)
         except subprocess.TimeoutExpired:

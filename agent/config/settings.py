@@ -39,6 +39,8 @@ NodeName = NewType("NodeName", str)
 HttpsUrl = NewType("HttpsUrl", str)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+# A busy worker answers within milliseconds, one on a busy machine perhaps not.
+WorkerSeconds = Annotated[float, msgspec.Meta(ge=1, le=3_600)]
 DrainSeconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 # Below a minute there is no time to renew; a year is what an issuer lives.
 Hours = Annotated[float, msgspec.Meta(ge=1 / 60, le=8_760)]
@@ -118,6 +120,7 @@ class LimitSettings:
     handshake_timeout_seconds: Seconds = 10.0
     idle_tunnel_seconds: Seconds = 300.0
     drain_seconds: DrainSeconds = 5.0
+    worker_timeout_seconds: WorkerSeconds = 10.0  # then it is killed, started again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

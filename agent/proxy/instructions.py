@@ -1,5 +1,5 @@
 """
-What control tells a proxy worker. Frozen values, whole and self-contained.
+What control tells a proxy worker. Frozen values; a world comes whole or as a delta.
 
 They travel pickled over a socketpair that only control writes to (DECISIONS.md, 5);
 what a worker tells control travels as JSON, because a worker reads hostile input.
@@ -8,7 +8,6 @@ what a worker tells control travels as JSON, because a worker reads hostile inpu
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.addresses import IPAddress
@@ -17,7 +16,7 @@ from agent.identity.credential import Credential
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.policy.rule import InboundPolicy
 from agent.proxy.limits import ProxyLimits
-from agent.workload.directory import Directory
+from agent.workload.delta import Delta, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +81,23 @@ class TrustUpdated:
 
 @dataclass(frozen=True, slots=True)
 class WorldUpdated:
-    """Who is where, and the inbound policy of each captured pod by uid."""
+    """The whole world: for a worker that is new, or asked for it."""
 
-    directory: Directory
-    policies: Mapping[str, InboundPolicy]
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class WorldChanged:
+    """What changed in the world that the worker has."""
+
+    delta: Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer with `Pong` and the same number: the worker reads what it is told."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +119,18 @@ Instruction = (
     | IdentityForgotten
     | TrustUpdated
     | WorldUpdated
+    | WorldChanged
     | CountTraffic
     | Drain
 )
 
 
-def encode(instruction: Start | Instruction) -> bytes:
+def encode(instruction: Start | Ping | Instruction) -> bytes:
     """An instruction as the frame that `decode` reads."""
     return pickle.dumps(instruction, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def decode(frame: bytes) -> Start | Instruction:
+def decode(frame: bytes) -> Start | Ping | Instruction:
     """An instruction from control's frame, which is as trusted as the code itself."""
-    told: Start | Instruction = pickle.loads(frame)  # noqa: S301  (a private socketpair)
+    told: Start | Ping | Instruction = pickle.loads(frame)  # noqa: S301  (a private socketpair)
     return told

@@ -16,8 +16,11 @@ log = logger()
 
 Serve = Callable[[socket.socket, SocketAddress], Awaitable[None]]
 
-# After this many connections in a row the others get a turn.
-BATCH: Final = 32
+# Every worker waits at the same accept queue, and all wake when somebody comes. Who
+# has taken some, this many at most, leaves the next ones to the others for a moment:
+# else the first awake would take a burst whole, and one that spins nearly everything.
+BATCH: Final = 8
+TURN_SECONDS: Final = 0.001
 # Out of file descriptors or memory: accept() would fail again at once.
 PAUSE_SECONDS: Final = 0.1
 
@@ -49,21 +52,27 @@ class Acceptor:
             self._descriptor = -1
 
     def _ready(self, _mask: int) -> None:
+        taken = 0
         try:
-            for _ in range(BATCH):
+            while taken < BATCH:
                 sock, peer = self._listener.accept()
+                taken += 1
                 sock.setblocking(False)
                 self._nursery.start_soon(self._serve, sock, SocketAddress.of(peer))
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            return  # it came and went before we looked
+        except (BlockingIOError, ConnectionError):
+            pass  # taken by another worker, or gone before we looked
         except OSError as error:
             log.warning("accept failed", error=error.strerror)
-            self._reactor.change(self._descriptor, NOTHING)
-            self._nursery.start_soon(self._pause)
+            self._rest(PAUSE_SECONDS)
+            return
+        if taken:
+            self._rest(TURN_SECONDS)
 
-    async def _pause(self) -> None:
-        await trio.sleep(PAUSE_SECONDS)
+    def _rest(self, seconds: float) -> None:
+        self._reactor.change(self._descriptor, NOTHING)
+        self._nursery.start_soon(self._pause, seconds)
+
+    async def _pause(self, seconds: float) -> None:
+        await trio.sleep(seconds)
         if self._descriptor >= 0:
             self._reactor.change(self._descriptor, READABLE)

@@ -178,7 +178,11 @@ class Register:
             del self._of_pod[uid, direction]
 
     def judge_again(self, policies: Mapping[str, InboundPolicy]) -> None:
-        """Policies changed: end the connections that lost their permit, only those."""
+        """
+        These policies changed: end the connections that lost their permit, only those.
+
+        Connections of pods that are not among them are not judged.
+        """
         for live in self._live:
             if live.request is None or live.pod.uid not in policies:
                 continue

@@ -14,15 +14,20 @@ from typing import Final
 import trio
 
 from agent.workload.connection import (
+    Answer,
     ConnectionClosed,
     ConnectionOpened,
     Message,
+    Pong,
+    WorldWanted,
     encode,
 )
 
 # Messages that wait for control; some 20 MB when it hangs.
 MAX_UNTOLD: Final = 65536
 GATHER_SECONDS: Final = 0.02
+
+VITAL: Final = (ConnectionOpened, ConnectionClosed, Pong, WorldWanted)
 
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -34,18 +39,19 @@ class News:
         self.lost = 0
         """Messages that found no room since `take_lost`."""
         self._send = send
-        self._waiting: list[Message] = []
+        self._waiting: list[Message | Answer] = []
         self._something = trio.Event()
         self._finishing = trio.Event()
         self._all_told = trio.Event()
 
-    def tell(self, message: Message) -> None:
+    def tell(self, message: Message | Answer) -> None:
         """
         Queue a message; a control that lags does not grow us for ever.
 
-        What opened and closed is told in any case: control's list must stay true.
+        What opened and closed is told in any case: control's list must stay true. So
+        are answers: control takes a worker without them for hung.
         """
-        vital = isinstance(message, ConnectionOpened | ConnectionClosed)
+        vital = isinstance(message, VITAL)
         if len(self._waiting) >= MAX_UNTOLD and not vital:
             self.lost += 1
             return

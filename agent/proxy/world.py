@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from agent.addresses import IPAddress
 from agent.errors import Refused
 from agent.identity.spiffe import SpiffeId
+from agent.proxy.instructions import WorldChanged, WorldUpdated
+from agent.workload.delta import Snapshot, apply
 from agent.workload.directory import Directory
 
 
@@ -17,13 +19,29 @@ class NotYet(Refused):
 @dataclass(slots=True, eq=False)
 class World:
     """
-    The directory in force; control's next word replaces it whole.
+    The directory in force; control's next word makes a new one of it.
 
     None before the first word: who knows nobody must not take everybody for the
     outside.
     """
 
     directory: Directory | None = None
+    snapshot: Snapshot | None = None
+    asked: bool = False
+    """Whether control was asked for the whole world and has not sent it yet."""
+
+    def take(self, told: WorldUpdated | WorldChanged) -> None:
+        """
+        Be what control says, in one step.
+
+        Raises: VersionGap when it is a change of another version; then everything
+        stays as it was.
+        """
+        if isinstance(told, WorldUpdated):
+            self.snapshot, self.asked = told.snapshot, False
+        else:
+            self.snapshot = apply(self.snapshot or Snapshot(version=-1), told.delta)
+        self.directory = self.snapshot.directory
 
     def known(self) -> Directory:
         """The directory. Raises: NotYet."""

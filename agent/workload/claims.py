@@ -34,14 +34,18 @@ def settle(
     `held` is the key of who held each thing before; without a claim from it, the
     first claimant by key holds. The order of `claims` does not matter.
     """
-    claimants: dict[T, dict[str, Workload]] = {}
-    for thing, workload in sorted(claims, key=lambda claim: claim[1].key):
-        claimants.setdefault(thing, {})[workload.key] = workload
     holders: dict[T, str] = {}
+    workloads: dict[str, Workload] = {}
+    rivals: dict[T, dict[str, Workload]] = {}
+    for thing, workload in sorted(claims, key=lambda claim: claim[1].key):
+        workloads[workload.key] = workload
+        first = holders.setdefault(thing, workload.key)
+        if first != workload.key:
+            rivals.setdefault(thing, {first: workloads[first]})
+            rivals[thing][workload.key] = workload
     contests: list[Contest[T]] = []
-    for thing, by_key in claimants.items():
-        first = next(iter(by_key.values()))
-        holder = by_key.get(held.get(thing, ""), first)
+    for thing, by_key in rivals.items():
+        holder = by_key.get(held.get(thing, ""), by_key[holders[thing]])
         holders[thing] = holder.key
         contests += [
             Contest(thing, holder, other)

@@ -143,6 +143,18 @@ class Incident(_Message, frozen=True, kw_only=True):
     time: UnixSeconds
 
 
+class Pong(_Message, frozen=True, kw_only=True):
+    """The answer to control's ping of this number."""
+
+    number: Count
+
+
+class WorldWanted(_Message, frozen=True, kw_only=True):
+    """What control last said does not follow on what this worker has: the whole."""
+
+    reason: str
+
+
 Message = (
     ConnectionOpened
     | ConnectionChanged
@@ -151,17 +163,22 @@ Message = (
     | ConnectionRefused
     | Incident
 )
+"""About connections: what the ledger keeps and the events tell."""
+Answer = Pong | WorldWanted
+"""About the channel itself."""
 
 _ENCODER: Final = msgspec.json.Encoder()
-_DECODER: Final[msgspec.json.Decoder[Message]] = msgspec.json.Decoder(Message)
+_DECODER: Final[msgspec.json.Decoder[Message | Answer]] = msgspec.json.Decoder(
+    Message | Answer
+)
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Message | Answer) -> bytes:
     """One JSON object, without a newline in it or after it."""
     return _ENCODER.encode(message)
 
 
-def decode(data: bytes) -> Message:
+def decode(data: bytes) -> Message | Answer:
     """
     The inverse of `encode`. Raises: InvalidMessage.
 

@@ -1,7 +1,8 @@
 """
 Who is where: all that a proxy worker needs to route a connection.
 
-Immutable and picklable; control makes a new one at every change and sends it whole.
+Immutable and picklable; control makes a new one at every change and sends what differs
+(see delta).
 """
 
 from __future__ import annotations

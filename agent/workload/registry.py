@@ -1,9 +1,10 @@
 """
 From all objects to what this node does: enrolment, identities, policies, directory.
 
-`apply` looks at everything at every change: a few thousand objects take milliseconds,
-and there is no partial state to get wrong. It remembers one thing between changes:
-which pod holds which address and network namespace (see claims).
+`apply` looks at everything at every change, so there is no partial state to get wrong.
+It remembers which pod holds which address and network namespace (see claims), and
+results whose inputs are equal to the last ones (see memo): those come out as the same
+object, and cost next to nothing here and wherever they are compared.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from typing import Final
 from agent.addresses import IPAddress
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.policy.compiler import InboundDefaults, WorkloadFacts, compile_inbound
+from agent.policy.linkerd import LinkerdPolicies
 from agent.policy.problem import Problem
-from agent.policy.references import resolve
+from agent.policy.references import LinkerdRules, resolve
 from agent.policy.rule import InboundPolicy
 from agent.workload.claims import settle
 from agent.workload.directory import Directory, Peer
+from agent.workload.memo import Memo
 from agent.workload.model import Namespace, Objects, Workload, derived_uid
-from agent.workload.services import ServiceIndex
+from agent.workload.services import ServiceIndex, ServiceMemory
 
 MESH_LABEL: Final = "podlock.io/mesh"
 _MESH_VALUES: Final = {"enabled": True, "disabled": False}
@@ -58,11 +61,23 @@ class Registry:
         self._defaults = defaults or InboundDefaults()
         self._addresses: dict[IPAddress, str] = {}
         self._namespaces: dict[str, str] = {}
-        self._running: frozenset[tuple[str, SpiffeId]] = frozenset()
+        self._running: frozenset[tuple[str, str, str]] = frozenset()
+        self._linkerd: LinkerdPolicies | None = None
+        self._rules = _Rules(LinkerdRules(), ())
+        self._settled = Memo(_settled)
+        self._peers = Memo(self._peer)
+        self._compiled = Memo(self._compile)
+        self._services = ServiceMemory()
 
     def runs_on(self, node: str, identity: SpiffeId) -> bool:
         """Whether `node` runs a pod that is `identity`; never by the host network."""
-        return (node, identity) in self._running
+        namespace, account = identity.namespace, identity.service_account
+        return (
+            identity.trust_domain == self._trust_domain
+            and namespace is not None
+            and account is not None
+            and (node, namespace, account) in self._running
+        )
 
     def apply(self, objects: Objects) -> NodeView:
         """The view of `objects`, in whatever order they come."""
@@ -70,13 +85,15 @@ class Registry:
         namespaces = {item.name: item for item in objects.namespaces}
         workloads = self._workloads(objects.workloads, namespaces, problems)
         self._running = frozenset(
-            (pod.node, pod.identity(self._trust_domain))
+            (pod.node, pod.namespace, pod.service_account)
             for pod in workloads
             if pod.node and not pod.host_network
         )
         directory = self._directory(workloads, objects, problems)
         pods = self._enrolled(workloads, problems)
         policies = self._policies(pods, namespaces, objects, problems)
+        for memory in (self._settled, self._peers, self._compiled, self._services):
+            memory.end_round()
         return NodeView(
             pods={pod.uid: pod for pod in pods},
             policies=policies,
@@ -94,7 +111,7 @@ class Registry:
         """Pods that run, by key: one uid each, meshed or not, with what they hold."""
         for namespace in sorted(namespaces.values(), key=lambda item: item.name):
             _check_label(f"Namespace {namespace.name}", namespace.labels, problems)
-        running: dict[str, Workload] = {}
+        running: dict[str, tuple[Workload, bool]] = {}
         for pod in sorted(parsed, key=lambda pod: pod.key):
             if pod.finished:
                 continue
@@ -102,18 +119,17 @@ class Registry:
             uid = pod.uid
             if uid in running:
                 uid = derived_uid(pod.namespace, pod.name)
-                message = f"is also the uid of Pod {running[pod.uid].key}; not used"
+                message = f"is also the uid of Pod {running[pod.uid][0].key}; not used"
                 problems.append(Problem(f"Pod {pod.key}", "metadata.uid", message))
-            meshed = _is_meshed(pod, namespaces.get(pod.namespace))
-            running[uid] = replace(pod, uid=uid, meshed=meshed)
-        return self._with_held_addresses(list(running.values()), problems)
+            running[uid] = pod, _is_meshed(pod, namespaces.get(pod.namespace))
+        return self._with_held_addresses(running, problems)
 
     def _with_held_addresses(
-        self, workloads: list[Workload], problems: list[Problem]
+        self, running: Mapping[str, tuple[Workload, bool]], problems: list[Problem]
     ) -> list[Workload]:
         claims = (
             (ip, pod)
-            for pod in workloads
+            for pod, _ in running.values()
             if not pod.host_network
             for ip in pod.addresses
         )
@@ -126,12 +142,17 @@ class Registry:
             problems.append(
                 Problem(f"Pod {contest.loser.key}", "status.podIPs", message)
             )
+        losers = {contest.loser.key for contest in contests}
         return [
-            pod if pod.host_network else replace(pod, addresses=self._held_by(pod))
-            for pod in workloads
+            self._settled(
+                pod.key, pod, uid, meshed, self._held_by(pod, pod.key in losers)
+            )
+            for uid, (pod, meshed) in running.items()
         ]
 
-    def _held_by(self, pod: Workload) -> tuple[IPAddress, ...]:
+    def _held_by(self, pod: Workload, loses_some: bool) -> tuple[IPAddress, ...]:
+        if pod.host_network or (not pod.addresses[1:] and not loses_some):
+            return pod.addresses
         addresses = dict.fromkeys(pod.addresses)
         return tuple(ip for ip in addresses if self._addresses[ip] == pod.key)
 
@@ -139,12 +160,12 @@ class Registry:
         self, workloads: list[Workload], objects: Objects, problems: list[Problem]
     ) -> Directory:
         peers = {
-            ip: self._peer(pod)
+            ip: self._peers(pod.uid, pod)
             for pod in workloads
             if not pod.host_network
             for ip in pod.addresses
         }
-        index = ServiceIndex(workloads, objects.endpoint_slices, peers)
+        index = ServiceIndex(workloads, objects.endpoint_slices, peers, self._services)
         services = index.virtual_services(objects.services)
         problems += index.problems
         owned = frozenset(ip for item in objects.services for ip in item.addresses)
@@ -192,14 +213,36 @@ class Registry:
         objects: Objects,
         problems: list[Problem],
     ) -> dict[str, InboundPolicy]:
-        rules, faults = resolve(objects.linkerd, self._trust_domain)
-        problems += faults
+        if objects.linkerd != self._linkerd:
+            self._rules = _Rules(*resolve(objects.linkerd, self._trust_domain))
+            self._linkerd = objects.linkerd
+        problems += self._rules.problems
         policies: dict[str, InboundPolicy] = {}
         for pod in pods:
-            facts = _facts(pod, namespaces.get(pod.namespace))
-            policies[pod.uid], faults = compile_inbound(facts, rules, self._defaults)
+            namespace = namespaces.get(pod.namespace)
+            made = self._compiled(pod.uid, pod, namespace, self._rules)
+            policies[pod.uid], faults = made
             problems += faults
         return policies
+
+    def _compile(
+        self, pod: Workload, namespace: Namespace | None, rules: _Rules
+    ) -> tuple[InboundPolicy, tuple[Problem, ...]]:
+        return compile_inbound(_facts(pod, namespace), rules.rules, self._defaults)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rules:
+    """What `resolve` made of one set of objects; equal to itself alone."""
+
+    rules: LinkerdRules
+    problems: tuple[Problem, ...]
+
+
+def _settled(
+    pod: Workload, uid: str, meshed: bool, addresses: tuple[IPAddress, ...]
+) -> Workload:
+    return replace(pod, uid=uid, meshed=meshed, addresses=addresses)
 
 
 def _facts(pod: Workload, namespace: Namespace | None) -> WorkloadFacts:

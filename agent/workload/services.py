@@ -9,11 +9,15 @@ as a rule, so there the selector finds the pods.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
+from typing import Final
 
 from agent.addresses import DeliveryAddress, IPAddress, SocketAddress
 from agent.policy.problem import Problem
 from agent.workload.directory import Endpoint, Peer, VirtualService
+from agent.workload.memo import Memo
 from agent.workload.model import (
     EndpointSlice,
     Service,
@@ -23,16 +27,67 @@ from agent.workload.model import (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """
+    The pods of a namespace by name; `labelled` has them by each of their labels.
+
+    `on_own_network`: each pod alone decides what its addresses lead to.
+    """
+
+    labelled: Mapping[tuple[str, str], list[Workload]]
+    on_own_network: bool
+
+    @classmethod
+    def of(cls, pods: tuple[Workload, ...]) -> Group:
+        labelled: dict[tuple[str, str], list[Workload]] = {}
+        for pod in pods:
+            for label in pod.labels.items():
+                labelled.setdefault(label, []).append(pod)
+        return cls(labelled, not any(pod.host_network for pod in pods))
+
+    def selected(self, selector: Mapping[str, str]) -> Iterator[Workload]:
+        """Those with every label of `selector`, which is not empty."""
+        wanted = selector.items()
+        fewest = min((self.labelled.get(label, []) for label in wanted), key=len)
+        return (pod for pod in fewest if wanted <= pod.labels.items())
+
+
+Ports = tuple[tuple[SocketAddress, VirtualService], ...]
+
+
+class ServiceMemory:
+    """What need not be worked out again at the next change, of one registry."""
+
+    def __init__(self) -> None:
+        self.groups = Memo(Group.of)
+        self.ports = Memo(_of_group)
+
+    def end_round(self) -> None:
+        """Forget what is not there any more."""
+        self.groups.end_round()
+        self.ports.end_round()
+
+
 class ServiceIndex:
-    """Backends by service, over pods that hold their addresses (see claims)."""
+    """
+    Backends by service, over pods that hold their addresses (see claims).
+
+    `peers` has the pod that holds an address, `memory` what earlier indexes found.
+    """
 
     def __init__(
         self,
         workloads: Iterable[Workload],
         slices: Iterable[EndpointSlice],
         peers: Mapping[IPAddress, Peer],
+        memory: ServiceMemory | None = None,
     ) -> None:
-        self._pods: dict[str, list[Workload]] = _grouped(workloads)
+        self._memory = memory or ServiceMemory()
+        self._groups = {
+            namespace: self._memory.groups(namespace, pods)
+            for namespace, pods in _grouped(workloads).items()
+        }
         self._slices: dict[tuple[str, str], list[EndpointSlice]] = {}
         for part in sorted(slices, key=lambda part: part.key):
             service = (part.namespace, part.service)
@@ -46,15 +101,21 @@ class ServiceIndex:
         """Every address and port of `services`; a second claim is a Problem."""
         found: dict[SocketAddress, VirtualService] = {}
         for service in sorted(services, key=lambda service: service.key):
-            for port in service.ports:
-                for ip in service.addresses:
-                    at = SocketAddress(ip, port.port)
-                    if at in found:
-                        self._report_second(service, at, found[at])
-                        continue
-                    endpoints = tuple(dict.fromkeys(self._endpoints(service, port, ip)))
-                    found[at] = VirtualService(service.key, port.port, endpoints)
+            ports, problems = self._ports(service)
+            self.problems += (p for p in problems if p not in self.problems)
+            for at, made in ports:
+                holder = found.setdefault(at, made)
+                if holder is not made:
+                    self._report_second(service, at, holder)
         return found
+
+    def _ports(self, service: Service) -> tuple[Ports, tuple[Problem, ...]]:
+        group = self._groups.get(service.namespace, NOBODY)
+        slices = self._slices.get((service.namespace, service.name))
+        if slices is None and group.on_own_network:
+            return self._memory.ports(service.key, service, group)
+        # What these lead to depends on pods of other namespaces too.
+        return _ports(service, _Backends(group, self._peers, slices))
 
     def _report_second(
         self, service: Service, at: SocketAddress, holder: VirtualService
@@ -64,17 +125,58 @@ class ServiceIndex:
             Problem(f"Service {service.key}", "spec.clusterIPs", message)
         )
 
-    def _endpoints(
+
+NOBODY: Final = Group.of(())
+
+
+def _of_group(service: Service, group: Group) -> tuple[Ports, tuple[Problem, ...]]:
+    """A service whose backends are these pods, each under its own addresses."""
+    return _ports(service, _Backends(group, None, None))
+
+
+def _ports(service: Service, backends: _Backends) -> tuple[Ports, tuple[Problem, ...]]:
+    made = tuple(
+        (
+            SocketAddress(ip, port.port),
+            VirtualService(
+                service.key,
+                port.port,
+                tuple(dict.fromkeys(backends.of(service, port, ip))),
+            ),
+        )
+        for port in service.ports
+        for ip in service.addresses
+    )
+    return made, tuple(dict.fromkeys(backends.problems))
+
+
+@dataclass(slots=True)
+class _Backends:
+    """
+    Where the backends of a service come from.
+
+    `peers` None: every pod of the group holds its addresses.
+    """
+
+    group: Group
+    peers: Mapping[IPAddress, Peer] | None
+    slices: list[EndpointSlice] | None
+    problems: list[Problem] = field(default_factory=list)
+
+    def of(
         self, service: Service, port: ServicePort, ip: IPAddress
     ) -> Iterator[Endpoint]:
         """Backends of the same family as `ip`; a service never changes it."""
-        slices = self._slices.get((service.namespace, service.name))
         found = (
-            self._from_slices(slices, port)
-            if slices
-            else self._from_pods(service, port)
+            self._from_pods(service, port)
+            if self.slices is None
+            else self._from_slices(self.slices, port)
         )
         return (at for at in found if at.address.ip.version == ip.version)
+
+    def _peer_at(self, ip: IPAddress) -> Peer | None:
+        assert self.peers is not None
+        return self.peers.get(ip)
 
     def _from_slices(
         self, slices: Iterable[EndpointSlice], port: ServicePort
@@ -85,42 +187,43 @@ class ServiceIndex:
                 if not backend.ready:
                     continue
                 for ip in backend.addresses:
-                    peer = self._peers.get(ip)
+                    peer = self._peer_at(ip)
                     if peer is not None and _is_another(backend, part.namespace, peer):
                         # The slice is behind: this address is another pod's by now.
                         continue
                     for number in numbers:
-                        yield _endpoint(ip, number, peer)
+                        yield _endpoint(ip, number, peer.uid if peer else None)
 
     def _from_pods(self, service: Service, port: ServicePort) -> Iterator[Endpoint]:
         if not service.selector:
             return
-        wanted = service.selector.items()
-        for pod in self._pods.get(service.namespace, ()):
-            if not wanted <= pod.labels.items():
-                continue
+        for pod in self.group.selected(service.selector):
             if not pod.ready and not service.publish_not_ready:
                 continue
             number = _target(port, pod)
             if number is None:
-                self._report_port(service, port, pod)
+                self.problems.append(_no_such_port(service, port, pod))
                 continue
             for ip in pod.addresses:
-                yield _endpoint(ip, number, self._peers.get(ip))
+                yield _endpoint(ip, number, self._uid_at(ip, pod))
 
-    def _report_port(self, service: Service, port: ServicePort, pod: Workload) -> None:
-        problem = Problem(
-            f"Service {service.key}",
-            "spec.ports.targetPort",
-            f"Pod {pod.key}, which it selects, has no TCP port named {port.target}",
-        )
-        if problem not in self.problems:
-            self.problems.append(problem)
+    def _uid_at(self, ip: IPAddress, pod: Workload) -> str | None:
+        if self.peers is None:
+            return pod.uid
+        peer = self._peer_at(ip)
+        return peer.uid if peer else None
 
 
-def _endpoint(ip: IPAddress, port: int, peer: Peer | None) -> Endpoint:
-    address = DeliveryAddress(SocketAddress(ip, port))
-    return Endpoint(address, peer.uid if peer else None)
+def _no_such_port(service: Service, port: ServicePort, pod: Workload) -> Problem:
+    return Problem(
+        f"Service {service.key}",
+        "spec.ports.targetPort",
+        f"Pod {pod.key}, which it selects, has no TCP port named {port.target}",
+    )
+
+
+def _endpoint(ip: IPAddress, port: int, uid: str | None) -> Endpoint:
+    return Endpoint(DeliveryAddress(SocketAddress(ip, port)), uid)
 
 
 def _is_another(backend: SliceEndpoint, namespace: str, peer: Peer) -> bool:
@@ -139,9 +242,9 @@ def _target(port: ServicePort, pod: Workload) -> int | None:
     return next((named.port for named in pod.ports if named.name == port.target), None)
 
 
-def _grouped(workloads: Iterable[Workload]) -> dict[str, list[Workload]]:
-    in_order = sorted(workloads, key=lambda pod: (pod.namespace, pod.name))
+def _grouped(workloads: Iterable[Workload]) -> dict[str, tuple[Workload, ...]]:
+    in_order = sorted(workloads, key=attrgetter("namespace", "name"))
     return {
-        namespace: list(pods)
-        for namespace, pods in groupby(in_order, key=lambda pod: pod.namespace)
+        namespace: tuple(pods)
+        for namespace, pods in groupby(in_order, key=attrgetter("namespace"))
     }

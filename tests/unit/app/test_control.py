@@ -13,7 +13,7 @@ import pytest
 
 from agent.addresses import IPAddress, parse_ip
 from agent.app.control import Control
-from agent.app.workers import Parcel
+from agent.app.outbox import Outbox
 from agent.config import resolve
 from agent.errors import KernelError
 from agent.identity.source import CertificateSource
@@ -22,6 +22,8 @@ from agent.kube.manifests import Change
 from agent.policy.problem import Problem
 from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
+from agent.workload.connection import WorldWanted
+from agent.workload.delta import Snapshot, apply
 from agent.workload.model import Namespace, Objects, Workload
 from agent.workload.registry import Registry
 
@@ -91,7 +93,7 @@ class Bench:
     def __init__(self) -> None:
         self.enrolment = FakeEnrolment()
         self.told: list[object] = []
-        config = resolve({"node": "n1", "workers": 1})
+        config = resolve({"node": "n1", "workers": 2})
         self.control = Control(
             config,
             "/cgroup",
@@ -124,7 +126,7 @@ class TestOrder:
     def test_the_world_comes_before_the_pods_of_a_change(self, bench: Bench) -> None:
         """A worker that did not know a peer would take it for the outside."""
         bench.adopt(pod("web", "10.0.0.1"), pod("api", "10.0.1.1", node="n2"))
-        assert bench.kinds() == ["WorldUpdated", "PodCaptured"]
+        assert bench.kinds() == ["WorldChanged", "PodCaptured"]
 
     def test_a_new_worker_hears_of_the_world_before_any_pod(self, bench: Bench) -> None:
         """The same at a worker's start, where clients may be waiting already."""
@@ -174,24 +176,46 @@ class TestACapturedPod:
         }
 
 
-class TestParcel:
-    def test_the_last_to_have_it_closes_the_descriptors(self) -> None:
-        """One set of duplicates serves every worker."""
-        reader, writer = os.pipe()
-        parcel = Parcel.of(instructions.CountTraffic(), [reader, writer], shares=2)
-        parcel.close()
-        for descriptor in parcel.descriptors:
-            os.fstat(descriptor)
-        parcel.close()
-        for descriptor in parcel.descriptors:
-            with pytest.raises(OSError, match="Bad file descriptor"):
-                os.fstat(descriptor)
-        os.close(reader)
-        os.close(writer)
+class TestTheWorld:
+    def test_travels_as_what_changed(self, bench: Bench) -> None:
+        """Each change follows on the last, and together they are the whole."""
+        bench.adopt(pod("web", "10.0.0.1"), pod("api", "10.0.1.1", node="n2"))
+        bench.adopt(pod("web", "10.0.0.1"), pod("api", "10.0.1.9", node="n2"))
+        changes = [m for m in bench.told if isinstance(m, instructions.WorldChanged)]
+        world = Snapshot()
+        for change in changes:
+            world = apply(world, change.delta)
+        assert set(changes[1].delta.peers.puts) == {parse_ip("10.0.1.9")}
+        assert world.directory == bench.control.view.directory
+        assert world.policies == bench.control.view.policies
+        assert next(iter(bench.control._state()))[0] == instructions.WorldUpdated(world)
 
-    def test_without_descriptors_left(self) -> None:
-        """An error of ours that control survives, and none of them leaks."""
-        before = set(os.listdir("/proc/self/fd"))
-        with pytest.raises(KernelError, match="descriptors for a worker"):
-            Parcel.of(instructions.CountTraffic(), [0, -1])
-        assert set(os.listdir("/proc/self/fd")) == before
+    def test_is_not_told_when_nothing_changed(self, bench: Bench) -> None:
+        """A problem that comes or goes is none of the workers' business."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        bench.told.clear()
+        bench.adopt(pod("web", "10.0.0.1"))
+        assert bench.told == []
+
+    def test_is_sent_whole_to_who_asks(self, bench: Bench) -> None:
+        """The latest version, to that worker alone."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        one, other = bench.control.workers.slots
+        one.outbox, other.outbox = Outbox(), Outbox()
+        bench.control._hear(one, WorldWanted(reason="a gap"))
+        (parcel,) = one.outbox._waiting
+        told = instructions.decode(parcel.frame)
+        assert isinstance(told, instructions.WorldUpdated)
+        assert told.snapshot.version == 1
+        assert told.snapshot.directory == bench.control.view.directory
+        assert other.outbox.waiting == 0
+
+
+def test_a_hung_worker_is_told_apart_from_a_dead_one(bench: Bench) -> None:
+    """The events say why it was killed."""
+    slot = bench.control.workers.slots[0]
+    slot.pid, slot.fault = 41, "gave no sign of life for 10 s"
+    bench.control._lost(slot)
+    hung, died = bench.control.events.document()["events"]
+    assert (hung["kind"], died["kind"]) == ("worker-hung", "worker-died")
+    assert "process 41 gave no sign of life for 10 s" in hung["message"]
