@@ -133,9 +133,8 @@ class Connection:
         stream = link.streams.live.get(stream_id)
         if stream is None or stream.phase is not Phase.CONNECTED or not stream.sends:
             return 0
-        return max(
-            0, min(stream.send.available, link.send.available, link.peer.max_frame_size)
-        )
+        room = min(stream.send.available, link.send.available, link.peer.max_frame_size)
+        return room if room > 0 else 0
 
     def data_header(self, stream_id: int, length: int, *, end: bool = False) -> bytes:
         """
@@ -143,13 +142,13 @@ class Connection:
 
         Raises: StreamClosed; ValueError for more than `sendable`, or for nothing.
         """
-        stream = self._link.sending(stream_id)
-        if not 0 <= length <= self.sendable(stream_id) or not (length or end):
-            raise ValueError(
-                f"stream {stream_id}: DATA of {length} bytes,"
-                f" {self.sendable(stream_id)} sendable"
-            )
         link = self._link
+        stream = link.sending(stream_id)
+        sendable = self.sendable(stream_id)
+        if not 0 <= length <= sendable or not (length or end):
+            raise ValueError(
+                f"stream {stream_id}: DATA of {length} bytes, {sendable} sendable"
+            )
         stream.send.take(length)
         link.send.take(length)
         link.strain.data_sent()

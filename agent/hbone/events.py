@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.hbone.frames import ErrorCode
 from agent.hbone.headers import ConnectRequest
@@ -33,8 +34,7 @@ class Answered:
     headers: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DataReceived:
+class DataReceived(NamedTuple):
     """
     Bytes from the peer, never empty; report them with `consumed` when taken.
 

@@ -78,7 +78,7 @@ class ReceiveWindow:
 
         Raises: ValueError for more than is held; that is our own mistake.
         """
-        if not 0 <= length <= self.held:
+        if not 0 <= length <= self._size - self._available - self._owed:
             raise ValueError(f"{length} bytes consumed, {self.held} held")
         self._owed += length
         if self._owed * 2 < self._size:

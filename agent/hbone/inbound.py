@@ -19,7 +19,13 @@ from agent.hbone.events import (
     WindowOpened,
 )
 from agent.hbone.flow import FlowControlViolated, SendWindow
-from agent.hbone.frames import ErrorCode, FrameType, ProtocolError, StreamError
+from agent.hbone.frames import (
+    HEADER_BYTES,
+    ErrorCode,
+    FrameType,
+    ProtocolError,
+    StreamError,
+)
 from agent.hbone.link import FAREWELL, Link
 from agent.hbone.messages import Messages
 from agent.hbone.reader import DataPiece, Frame, FrameReader
@@ -60,7 +66,9 @@ class Inbound:
     def receive(self, view: memoryview) -> list[Event]:
         """Raises: ProtocolError."""
         events: list[Event] = []
-        for piece in self._reader.read(self._without_preface(view)):
+        view = self._without_preface(view)
+        rest = view[self._whole_data(view, events) :]
+        for piece in self._reader.read(rest):
             try:
                 if isinstance(piece, DataPiece):
                     self._check_turn(FrameType.DATA)
@@ -70,6 +78,23 @@ class Inbound:
             except StreamError as error:
                 self._stream_failed(error, events)
         return events
+
+    def _whole_data(self, view: memoryview, events: list[Event]) -> int:
+        """
+        Take in whole DATA frames as long as there is nothing else; where that ends.
+
+        Raises: ProtocolError.
+        """
+        position = 0
+        if self._messages.block is not None or not self._settings_received:
+            return position  # not its turn, which `receive` says
+        while (piece := self._reader.whole_data(view, position)) is not None:
+            position += HEADER_BYTES + len(piece.payload)
+            try:
+                self._arrivals.receive(piece, events)
+            except StreamError as error:
+                self._stream_failed(error, events)
+        return position
 
     def _without_preface(self, view: memoryview) -> memoryview:
         """Section 3.4: a client's first bytes; wrong ones are known at once."""

@@ -32,6 +32,7 @@ _EXACT_BYTES: Final = {
     FrameType.WINDOW_UPDATE: 4,
 }
 _KNOWN: Final = frozenset(FrameType)
+_DATA: Final = int(FrameType.DATA)
 
 
 class Frame(NamedTuple):
@@ -70,6 +71,22 @@ class FrameReader:
         self._padding_bytes = 0
         # Padding, and frames of unknown types, are passed over and never kept.
         self._skip = 0
+
+    def whole_data(self, view: memoryview, position: int) -> DataPiece | None:
+        """
+        The DATA frame that stands at `position`, whole and without padding: the shape
+        of nearly all. None for anything else; then `read` it from there.
+        """
+        start = position + HEADER_BYTES
+        if self._header is not None or self._partial or self._skip or start > len(view):
+            return None
+        length, kind, flags, stream_id = parse_frame_header(view[position:start])
+        end = start + length
+        whole = kind == _DATA and not flags & PADDED and length > 0
+        if not whole or length > self._max_frame_bytes or end > len(view):
+            return None
+        ends = bool(flags & END_STREAM)
+        return DataPiece(stream_id, view[start:end], length, 0, ends)
 
     def read(self, view: memoryview) -> Iterator[Frame | DataPiece]:
         """The frames that `view` completes. Raises: ProtocolError."""

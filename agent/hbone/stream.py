@@ -79,11 +79,15 @@ class Ending(Enum):
 class Stream:
     """One live stream."""
 
-    __slots__ = ("id", "phase", "receive", "send", "state")
+    __slots__ = ("id", "phase", "receive", "receives", "send", "sends", "state")
 
     def __init__(self, stream_id: int, send: int, receive: int) -> None:
         self.id = stream_id
         self.state = State.OPEN
+        self.sends = True
+        """Our half is open."""
+        self.receives = True
+        """The peer's half is open."""
         self.phase = Phase.ASKED
         self.send = SendWindow(send)
         self.receive = ReceiveWindow(receive)
@@ -96,16 +100,8 @@ class Stream:
             raise ValueError(
                 f"stream {self.id} is {self.state.value}: not possible: {cause.value}"
             ) from None
-
-    @property
-    def sends(self) -> bool:
-        """Our half is open."""
-        return self.state in (State.OPEN, State.HALF_CLOSED_REMOTE)
-
-    @property
-    def receives(self) -> bool:
-        """The peer's half is open."""
-        return self.state in (State.OPEN, State.HALF_CLOSED_LOCAL)
+        self.sends = self.state in (State.OPEN, State.HALF_CLOSED_REMOTE)
+        self.receives = self.state in (State.OPEN, State.HALF_CLOSED_LOCAL)
 
 
 class Streams:

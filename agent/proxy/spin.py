@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import Final
 
-# About twice the time in which a peer on a fast wire answers. Measured with one
+# About the time in which a peer on a fast wire answers. Measured with one
 # connection on two cores: p50 of a round trip 44 us instead of 150 us (DECISIONS 18).
-SPIN_SECONDS: Final = 50e-6
+SPIN_SECONDS: Final = 100e-6
 # More events than this at once mean that others need the CPU too.
 FEW_EVENTS: Final = 2
 # So many vain spins in a row are taken as a habit; then one in so many is a probe.
