@@ -62,6 +62,47 @@ BPF_TABLE("lru_hash", struct flow, struct address, clients, 65536);
 BPF_TABLE("sockhash", struct ip, __u64, listeners, 8192);
 
 /*
+ * (namespace, destination) -> the verdict: such a connection goes straight to the
+ * pod of this node that has the address. Ids are never 0 and never used twice.
+ * Written by the agent; read by the connect hooks, note_flow and inbound. Not LRU:
+ * when it is full the agent gets an error, and the proxy carries on.
+ */
+BPF_F_TABLE("hash", struct pair, struct grant, verdicts, 65536,
+	    BPF_F_NO_PREALLOC);
+
+/*
+ * 0 -> cookie of the network namespace that inbound runs for, told by a program of
+ * that pod's own (agent/redirect/whereabouts.py) that runs right before it on the
+ * same CPU; inbound takes it away. 0 where nobody told: then nothing is direct.
+ */
+BPF_PERCPU_ARRAY(here, __u64, 1);
+
+/*
+ * 4-tuple of a direct connection -> what it rests upon. Written by note_flow
+ * before the SYN and deleted when the socket closes; read by inbound, which
+ * admits these and nothing else. LRU: a tuple that was evicted is not admitted.
+ */
+BPF_TABLE("lru_hash", struct tuple, struct note, noted, 65536);
+
+/*
+ * socket cookie -> a direct connection, live or closed. Written by note_flow; read
+ * by the agent, which deletes the closed ones. When it is full, `unrecorded`
+ * counts: a record is lost then, and nothing else depends on it.
+ */
+BPF_F_TABLE("hash", __u64, struct trace, traces, 65536, BPF_F_NO_PREALLOC);
+BPF_ARRAY(unrecorded, __u64, 1);
+
+/*
+ * A service's address -> its endpoints, for services with an endpoint that a
+ * verdict is about. Written by the agent, endpoints of a new id first; read by the
+ * connect hooks. What is missing goes to the proxy, which knows all services.
+ */
+BPF_F_TABLE("hash", struct address, struct service, services, 16384,
+	    BPF_F_NO_PREALLOC);
+BPF_F_TABLE("hash", struct choice, struct address, choices, 65536,
+	    BPF_F_NO_PREALLOC);
+
+/*
  * 0 -> what made these programs. Written by the loader; read by the agent,
  * which so knows without a compiler whether the pinned programs are current.
  */

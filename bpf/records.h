@@ -44,17 +44,82 @@ struct digest {
 };
 _Static_assert(sizeof(struct digest) == 32, "SHA-256 has 32 bytes");
 
-/* Which end of a proxied connection a socket is. */
+/* What an application's socket is to us. */
 enum role {
 	ROLE_CLIENT = 1, /* connected to the agent, meant `address` */
 	ROLE_SERVER = 2, /* accepted from the agent, serves `address` */
+	ROLE_DIRECT = 3, /* connected past the agent under `verdict` */
 };
 
 /* Kept in the application's socket: who its peer shall seem to be. */
 struct peer {
+	__u64 verdict; /* of ROLE_DIRECT, else 0 */
 	__u32 role;
 	struct address address;
 };
-_Static_assert(sizeof(struct peer) == 24, "kernel only, but keep it tight");
+_Static_assert(sizeof(struct peer) == 32, "kernel only, but keep it tight");
+
+/* --- same node, direct ---------------------------------------------------- */
+
+/* From which network namespace to which address. */
+struct pair {
+	__u64 netns;
+	struct address to;
+	__u32 pad;
+};
+_Static_assert(sizeof(struct pair) == 32, "records.py packs 32 bytes");
+
+/* A verdict: its id, and the network namespace of the pod that it is about. */
+struct grant {
+	__u64 id;
+	__u64 netns;
+};
+_Static_assert(sizeof(struct grant) == 16, "records.py packs 16 bytes");
+
+/* One connection, as both of its ends see it. */
+struct tuple {
+	struct address source;
+	struct address destination;
+};
+_Static_assert(sizeof(struct tuple) == 40, "records.py packs 40 bytes");
+
+/* What a noted tuple rests upon. */
+struct note {
+	__u64 netns;
+	__u64 verdict;
+};
+_Static_assert(sizeof(struct note) == 16, "records.py packs 16 bytes");
+
+/* A service's endpoints are `choices` of its id, 0 to count - 1. */
+struct service {
+	__u32 id;
+	__u32 count;
+};
+_Static_assert(sizeof(struct service) == 8, "records.py packs 8 bytes");
+
+struct choice {
+	__u32 service;
+	__u32 index;
+};
+_Static_assert(sizeof(struct choice) == 8, "records.py packs 8 bytes");
+
+/*
+ * A direct connection, as its client's socket tells it. `state` is the TCP state
+ * (BPF_TCP_*), and once it is closed the one before that. Times are those of
+ * CLOCK_MONOTONIC. The counts are TCP's own: they include SYN and FIN.
+ */
+struct trace {
+	__u64 verdict;
+	__u64 netns;
+	struct tuple tuple;
+	struct address meant; /* a service's address, or the destination */
+	__u32 state;
+	__u64 opened_ns;
+	__u64 closed_ns; /* 0: it lives */
+	__u64 acked_bytes;
+	__u64 received_bytes;
+	__u64 received_before; /* FIN_WAIT2 was reached */
+};
+_Static_assert(sizeof(struct trace) == 120, "records.py packs 120 bytes");
 
 #endif

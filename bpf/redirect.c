@@ -10,6 +10,12 @@
  *   getpeername, accept  peer_name4|6   the peer that was meant
  *   getsockname          own_name4|6    the pod's address, not loopback
  *
+ * Where a verdict says so, two pods of one node talk past the agent:
+ *
+ *   connect()            redirect4|6    leave it, a service's address replaced
+ *   SYN                  note_flow      note the 4-tuple; later count, and forget
+ *   SYN from outside     inbound        admit exactly what was noted
+ *
  * The two families differ in how a context holds an address and in nothing
  * else: hooks copy it into the common form, the logic below knows one form.
  * Set by -D: OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT.
@@ -42,6 +48,7 @@ enum verdict {
 	REFUSE = 0, /* connect() fails with EPERM */
 	LEAVE = 1,  /* connect() goes where it wanted */
 	TURN = 2,   /* connect() goes to the agent */
+	DIRECT = 3, /* connect() goes to a pod of this node, past the agent */
 };
 
 /* --- the common form ----------------------------------------------------- */
@@ -115,13 +122,50 @@ inline_logic void set_user_ip6(struct bpf_sock_addr *ctx, const struct ip *ip)
 
 /* --- connect: out of an enrolled pod ------------------------------------- */
 
+/* The address of the pod that is of the same family as another. */
+inline_logic int is_own(const struct pod *pod, const struct ip *ip)
+{
+	return is_same(ip, is_mapped(ip) ? &pod->ip4 : &pod->ip6);
+}
+
+/* One of a service's endpoints by chance, anew each time; or `to` itself. */
+inline_logic struct address behind(const struct address *to)
+{
+	struct address key = *to, *picked;
+	struct choice choice = {};
+	struct service *service;
+
+	service = services.lookup(&key);
+	if (!service || !service->count)
+		return key;
+	choice.service = service->id;
+	choice.index = bpf_get_prandom_u32() % service->count;
+	picked = choices.lookup(&choice);
+	return picked ? *picked : key;
+}
+
+/* The verdict that a connection rests upon; id 0 if there is none. */
+inline_logic struct grant verdict_on(__u64 netns, const struct address *to)
+{
+	struct pair pair = {.netns = netns, .to = *to};
+	struct grant *found = verdicts.lookup(&pair), none = {};
+
+	return found ? *found : none;
+}
+
+/*
+ * `bound`: the source that the socket was bound to, if it was. A foreign one (a pod
+ * with CAP_NET_ADMIN may) has no part in verdicts, which are about pods.
+ */
 inline_logic enum verdict judge(struct bpf_sock_addr *ctx,
-				const struct address *to)
+				const struct address *to,
+				const struct ip *bound, struct address *go)
 {
 	struct peer meant = {.role = ROLE_CLIENT, .address = *to};
 	/* Read once: the verifier's null check holds for a local alone. */
 	struct bpf_sock *sk = ctx->sk;
 	__u64 netns, cookie;
+	struct pod *pod;
 
 	/* An MPTCP socket comes here too, by its first subflow, which is TCP. */
 	if (ctx->protocol != IPPROTO_TCP)
@@ -130,17 +174,24 @@ inline_logic enum verdict judge(struct bpf_sock_addr *ctx,
 	if (sk)
 		peers.sk_storage_delete((void *)sk);
 	netns = bpf_get_netns_cookie(ctx);
-	if (!enrolled.lookup(&netns))
+	pod = enrolled.lookup(&netns);
+	if (!pod)
 		return LEAVE;
 	if (is_loopback(&to->ip) || is_any(&to->ip))
 		return LEAVE;
 	cookie = bpf_get_socket_cookie(ctx);
 	if (passage.lookup(&cookie))
 		return LEAVE;
+	if (is_any(bound) || is_own(pod, bound)) {
+		*go = behind(to);
+		meant.verdict = verdict_on(netns, go).id;
+		if (meant.verdict)
+			meant.role = ROLE_DIRECT;
+	}
 	if (!sk || !peers.sk_storage_get((void *)sk, &meant,
 					 BPF_SK_STORAGE_GET_F_CREATE))
 		return REFUSE; /* nowhere to remember it: not in plaintext */
-	return TURN;
+	return meant.verdict ? DIRECT : TURN;
 }
 
 /*
@@ -149,9 +200,16 @@ inline_logic enum verdict judge(struct bpf_sock_addr *ctx,
  */
 int redirect4(struct bpf_sock_addr *ctx)
 {
-	struct address to = user_address4(ctx);
-	enum verdict verdict = judge(ctx, &to);
+	struct address to = user_address4(ctx), go = to;
+	struct bpf_sock *sk = ctx->sk;
+	struct ip bound = mapped(sk ? sk->src_ip4 : 0);
+	enum verdict verdict = judge(ctx, &to, &bound, &go);
 
+	if (verdict == DIRECT) {
+		ctx->user_ip4 = go.ip.word[3];
+		ctx->user_port = go.port;
+		return 1;
+	}
 	if (verdict != TURN)
 		return verdict;
 	ctx->user_ip4 = bpf_htonl(0x7f000001);
@@ -165,10 +223,24 @@ int redirect4(struct bpf_sock_addr *ctx)
  */
 int redirect6(struct bpf_sock_addr *ctx)
 {
-	struct address to = user_address6(ctx);
+	struct address to = user_address6(ctx), go = to;
 	struct ip agent = {.word = {0, 0, 0, bpf_htonl(1)}};
-	enum verdict verdict = judge(ctx, &to);
+	struct bpf_sock *sk = ctx->sk;
+	struct ip bound = {};
+	enum verdict verdict;
 
+	if (sk) {
+		bound.word[0] = sk->src_ip6[0];
+		bound.word[1] = sk->src_ip6[1];
+		bound.word[2] = sk->src_ip6[2];
+		bound.word[3] = sk->src_ip6[3];
+	}
+	verdict = judge(ctx, &to, &bound, &go);
+	if (verdict == DIRECT) {
+		set_user_ip6(ctx, &go.ip);
+		ctx->user_port = go.port;
+		return 1;
+	}
 	if (verdict != TURN)
 		return verdict;
 	if (is_mapped(&to.ip))
@@ -214,21 +286,116 @@ inline_logic struct flow flow_from_remote(struct bpf_sock_ops *ctx)
 }
 
 /* Before the SYN, so the entry is there when the agent's accept returns. */
-inline_logic void tell_agent(struct bpf_sock_ops *ctx)
+inline_logic void tell_agent(struct bpf_sock_ops *ctx, const struct peer *peer)
+{
+	struct flow flow = flow_from_local(ctx);
+	struct address meant = peer->address;
+
+	originals.update(&flow, &meant);
+}
+
+inline_logic struct tuple tuple_of(struct bpf_sock_ops *ctx)
+{
+	struct flow local = flow_from_local(ctx);
+	struct flow remote = flow_from_remote(ctx);
+	struct tuple tuple = {.source = local.source,
+			      .destination = remote.source};
+
+	return tuple;
+}
+
+inline_logic void record(struct bpf_sock_ops *ctx, const struct tuple *tuple,
+			 const struct note *note, const struct peer *peer)
+{
+	struct trace trace = {.verdict = note->verdict,
+			      .netns = note->netns,
+			      .tuple = *tuple,
+			      .meant = peer->address,
+			      .state = BPF_TCP_SYN_SENT,
+			      .opened_ns = bpf_ktime_get_ns()};
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u32 first = 0;
+	__u64 *count;
+
+	if (!traces.update(&cookie, &trace))
+		return;
+	count = unrecorded.lookup(&first);
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
+/*
+ * Before the SYN, and after the socket can be found by inet_diag: who removes a
+ * verdict and then looks for sockets finds each one that was noted under it. What
+ * is not noted here comes to the destination's agent as plaintext.
+ */
+inline_logic void note_direct(struct bpf_sock_ops *ctx, const struct peer *peer)
+{
+	struct note note = {.netns = bpf_get_netns_cookie(ctx),
+			    .verdict = peer->verdict};
+	struct tuple tuple = tuple_of(ctx);
+	struct pod *pod = enrolled.lookup(&note.netns);
+
+	if (!pod || !is_own(pod, &tuple.source.ip))
+		return;
+	if (verdict_on(note.netns, &tuple.destination).id != note.verdict)
+		return;
+	if (noted.update(&tuple, &note))
+		return;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags |
+					       BPF_SOCK_OPS_STATE_CB_FLAG);
+	record(ctx, &tuple, &note, peer);
+}
+
+inline_logic void connecting(struct bpf_sock_ops *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
-	struct address meant;
 	struct peer *peer;
-	struct flow flow;
 
 	if (!sk)
 		return;
 	peer = peers.sk_storage_get((void *)sk, 0, 0);
-	if (!peer || peer->role != ROLE_CLIENT)
+	if (!peer)
 		return;
-	flow = flow_from_local(ctx);
-	meant = peer->address;
-	originals.update(&flow, &meant);
+	if (peer->role == ROLE_CLIENT)
+		tell_agent(ctx, peer);
+	if (peer->role == ROLE_DIRECT)
+		note_direct(ctx, peer);
+}
+
+/* The addresses are there still: tcp_set_state calls us first. */
+inline_logic void changed(struct bpf_sock_ops *ctx)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u32 next = ctx->args[1];
+	struct bpf_sock *sk = ctx->sk;
+	struct trace *trace;
+	struct tuple tuple;
+	struct peer *peer;
+
+	if (!sk)
+		return;
+	peer = peers.sk_storage_get((void *)sk, 0, 0);
+	trace = traces.lookup(&cookie);
+	/* Another program may ask for this of any socket: ours alone. */
+	if (!trace && (!peer || peer->role != ROLE_DIRECT))
+		return;
+	if (next == BPF_TCP_CLOSE) {
+		tuple = tuple_of(ctx);
+		noted.delete(&tuple);
+	}
+	/* One that is over: the socket has connected again, by the agent. */
+	if (!trace || trace->closed_ns)
+		return;
+	if (next == BPF_TCP_FIN_WAIT2)
+		trace->received_before = ctx->bytes_received;
+	if (next != BPF_TCP_CLOSE) {
+		trace->state = next;
+		return;
+	}
+	trace->acked_bytes = ctx->bytes_acked;
+	trace->received_bytes = ctx->bytes_received;
+	trace->closed_ns = bpf_ktime_get_ns();
 }
 
 /* The new socket is locked until this returns: accept() sees the result. */
@@ -261,7 +428,10 @@ int note_flow(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		tell_agent(ctx);
+		connecting(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		changed(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		learn_client(ctx);
@@ -347,15 +517,46 @@ int own_name6(struct bpf_sock_addr *ctx)
 
 /* --- sk_lookup: into an enrolled pod -------------------------------------- */
 
+/* The network namespace that we run for, once; 0 if nobody told. */
+inline_logic __u64 taken_here(void)
+{
+	__u32 first = 0;
+	__u64 *told = here.lookup(&first);
+	__u64 netns = told ? *told : 0;
+
+	if (told)
+		*told = 0;
+	return netns;
+}
+
+/*
+ * Whether a connection is one that was noted, and its verdict is in force still and
+ * is about this pod: a verdict that goes takes all that was noted under it along,
+ * and an address that another pod has got meanwhile is of no use to it.
+ */
+inline_logic int is_noted(const struct tuple *key, __u64 netns)
+{
+	struct tuple tuple = *key;
+	struct note *note = noted.lookup(&tuple);
+	struct grant grant;
+
+	if (!note || !netns)
+		return 0;
+	grant = verdict_on(note->netns, &tuple.destination);
+	return grant.id == note->verdict && grant.netns == netns;
+}
+
 /*
  * sk_lookup, one link a pod's netns, Linux 5.9 (ingress_ifindex: 5.17): which
  * listener takes a SYN. No netns cookie is to be had here, so the pod's address
- * is the key. SK_DROP makes the kernel answer with a reset: when the agent is
+ * is the key; `here` tells the rest. SK_DROP makes the kernel answer with a reset: when the agent is
  * gone, the peer is refused.
  */
 int inbound(struct bpf_sk_lookup *ctx)
 {
 	struct bpf_sock *listener;
+	struct tuple tuple = {};
+	__u64 netns = taken_here();
 	struct ip pod, from;
 	long failed;
 
@@ -388,7 +589,15 @@ int inbound(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	listener = (struct bpf_sock *)listeners.lookup(&pod);
 	if (!listener)
-		return SK_DROP;
+		return SK_DROP; /* direct ones too: nobody could revoke them */
+	tuple.source.ip = from;
+	tuple.source.port = (__be16)settled(ctx->remote_port);
+	tuple.destination.ip = pod;
+	tuple.destination.port = bpf_htons(ctx->local_port);
+	if (is_noted(&tuple, netns)) {
+		bpf_sk_release(listener);
+		return SK_PASS;
+	}
 	/* REPLACE: an older generation of this program may have run first. */
 	failed = bpf_sk_assign((void *)ctx, listener, BPF_SK_LOOKUP_F_REPLACE);
 	bpf_sk_release(listener);

@@ -5,6 +5,8 @@ The composition root: the only place where the parts meet.
     control   the state of a node and the steps that change it
     workers   the proxy workers' processes, from control's side
     worker    a proxy worker, from its own side
+    direct    same node, direct: verdicts kept to policy; tracer and traces tell of
+              the connections, world is what they are judged by
     reporter  control's state as the status documents
     service   `podlock identity serve`
 

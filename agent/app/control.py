@@ -11,11 +11,15 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from agent.app.direct import Direct
+from agent.app.tracer import Message as Traced
+from agent.app.tracer import Note
 from agent.app.workers import Told, WorkerProcess, Workers
+from agent.app.world import world_of
 from agent.config import Config
 from agent.errors import KernelError, PodlockError
 from agent.identity.bundle import Bundle
@@ -31,13 +35,20 @@ from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
-from agent.workload.connection import ConnectionRefused, Incident, WorldWanted
+from agent.workload.connection import (
+    ConnectionOpened,
+    ConnectionRefused,
+    Incident,
+    WorldWanted,
+)
 from agent.workload.delta import Snapshot, diff
 from agent.workload.directory import Directory
 from agent.workload.model import Workload
 from agent.workload.registry import NodeView, Registry
 
 log = logger()
+
+MakeDirect = Callable[[Note, Callable[[Traced], None]], Direct]
 
 USABLE: Final = frozenset({CertificateState.VALID, CertificateState.DUE})
 
@@ -52,6 +63,7 @@ class Control:
         registry: Registry,
         enrolment: Enrolment,
         source: CertificateSource,
+        direct: MakeDirect | None = None,
     ) -> None:
         self.config = config
         self.cgroup = cgroup
@@ -72,6 +84,7 @@ class Control:
         self._enrolment = enrolment
         self.renewer = Renewer(source, config.trust_domain, self._install, self._trust)
         self.workers = Workers(config, self._state, self._hear, self._lost)
+        self.direct = direct(self._note, self.ledger.apply) if direct else None
 
     # News from outside.
 
@@ -85,15 +98,20 @@ class Control:
                 self._note(
                     "problem", problem.object, f"{problem.field}: {problem.message}"
                 )
-        if not self.loaded:
+        first = not self.loaded
+        if first:
             self._forget_strangers()
         self.loaded = True
         self._want_credentials()
+        # While the namespaces of pods that left are open still.
+        self._judge_direct()
         self._release_gone()
         # Before any pod is captured: a worker that did not know the peers of a new
         # pod would take them for the outside.
         self._tell_world()
         self.reconcile()
+        if first and self.direct:
+            self.direct.settle_earlier()
 
     def reconcile(self) -> None:
         """
@@ -105,6 +123,7 @@ class Control:
         """
         if self._stopping:
             return
+        self._judge_direct()
         self._release_gone()
         changed = {uid for uid in self.captures if self._has_changed(uid)}
         for uid in changed:
@@ -115,6 +134,7 @@ class Control:
         self.waiting = {
             u: why for u, why in self.waiting.items() if u in self.view.pods
         }
+        self._judge_direct()
 
     @property
     def not_ready_because(self) -> list[str]:
@@ -209,6 +229,14 @@ class Control:
         else:
             self._note("released", pod.key, "left the mesh")
 
+    def _judge_direct(self) -> None:
+        if self.direct is None:
+            return
+        valid = [s.identity for s in self.renewer.report() if s.state in USABLE]
+        self.direct.refresh(
+            world_of(self.view, self.captures, self.config.trust_domain, valid)
+        )
+
     # What the workers are told.
 
     def _state(self) -> Iterator[tuple[instructions.Instruction, Sequence[int]]]:
@@ -291,6 +319,8 @@ class Control:
                 self.events.add(f"connection-{outcome}", name, reason, time.time())
             case _:
                 self.ledger.apply(message)
+                if self.direct and isinstance(message, ConnectionOpened):
+                    self.direct.learn(message)
 
     def _lost(self, worker: WorkerProcess) -> None:
         lost = self.ledger.worker_lost(worker.index, time.time())

@@ -9,6 +9,7 @@ redirect stays, so that pods of a node without an agent are refused and not bypa
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -19,6 +20,7 @@ import trio
 
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
+from agent.app.direct import Direct
 from agent.app.reporter import ControlReporter
 from agent.app.service import load_authority
 from agent.app.stopping import until_signalled
@@ -32,7 +34,7 @@ from agent.kube import directory
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
 from agent.policy.rule import DefaultPolicy
-from agent.redirect import program
+from agent.redirect import program, sockets
 from agent.redirect.enrolment import Enrolment
 from agent.redirect.kernel import RedirectMaps
 from agent.status import server
@@ -42,6 +44,9 @@ log = logger()
 
 # How soon a pod whose capture failed, or whose namespace was replaced, is looked at.
 RECONCILE_SECONDS: Final = 0.5
+# How soon a direct connection is told of; and every how many times all are counted.
+TRACE_SECONDS: Final = 1.0
+COUNT_EVERY: Final = 10
 
 
 def run(config: Config) -> None:
@@ -79,13 +84,23 @@ async def _run(config: Config) -> None:
     try:
         async with certificate_source(config, registry) as source:
             enrolment = Enrolment(config.redirect.pins, maps)
-            control = Control(config, loaded.cgroup, registry, enrolment, source)
+            control = Control(
+                *(config, loaded.cgroup, registry, enrolment, source),
+                partial(
+                    Direct,
+                    maps.direct,
+                    sockets,
+                    enabled=config.same_node == "direct",
+                ),
+            )
             await _serve(config, control)
     finally:
         maps.close()
 
 
 async def _serve(config: Config, control: Control) -> None:
+    assert control.direct is not None
+    control.direct.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(until_signalled, nursery.cancel_scope, control.stop)
         await nursery.start(
@@ -95,6 +110,7 @@ async def _serve(config: Config, control: Control) -> None:
         await nursery.start(control.workers.run)
         await nursery.start(directory.run, config.manifests, control.adopt)
         nursery.start_soon(_reconcile, control)
+        nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
 
 
@@ -102,6 +118,16 @@ async def _reconcile(control: Control) -> None:
     while True:
         await trio.sleep(RECONCILE_SECONDS)
         control.reconcile()
+
+
+async def _trace(direct: Direct) -> None:
+    """Look at direct connections, and less often for what ended unseen."""
+    for turn in itertools.count():
+        await trio.sleep(TRACE_SECONDS)
+        if turn % COUNT_EVERY:
+            await direct.collect()
+        else:
+            await direct.count()
 
 
 @asynccontextmanager

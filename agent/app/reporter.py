@@ -10,6 +10,7 @@ import trio
 
 from agent import __version__
 from agent.app.control import Control
+from agent.app.direct import Direct
 from agent.identity.schedule import CertificateStatus
 from agent.policy.rule import Authorization, InboundPolicy
 from agent.proxy.instructions import CountTraffic
@@ -31,6 +32,8 @@ class ControlReporter:
         if name == "connections":
             self._control.workers.broadcast(CountTraffic())
             await trio.sleep(COUNT_SECONDS if self._control.ledger.open_count() else 0)
+            if self._control.direct:
+                await self._control.direct.count()
         builders = {
             "status": self._status,
             "workloads": self._workloads,
@@ -59,6 +62,7 @@ class ControlReporter:
                 "cgroup": str(control.cgroup),
                 "loaded": True,
             },
+            "same_node": _same_node(control.direct),
             "identity": {
                 "mode": "service" if config.identity.service else "embedded",
                 "bundle": [a.fingerprint for a in self._anchors()],
@@ -146,6 +150,15 @@ class ControlReporter:
     def _anchors(self) -> tuple[Any, ...]:
         bundle = self._control.bundle
         return bundle.anchors if bundle else ()
+
+
+def _same_node(direct: Direct | None) -> documents.SameNode:
+    return {
+        "mode": "direct" if direct and direct.enabled else "tunnel",
+        "reason": direct.why_not if direct else None,
+        "pairs": direct.pairs if direct else 0,
+        "unrecorded": direct.unrecorded if direct else 0,
+    }
 
 
 def _certificate(status: CertificateStatus) -> documents.Certificate:

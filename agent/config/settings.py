@@ -35,6 +35,7 @@ DefaultInbound = Literal[
     "deny",
     "audit",
 ]
+SameNode = Literal["tunnel", "direct"]
 NodeName = NewType("NodeName", str)
 HttpsUrl = NewType("HttpsUrl", str)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -133,6 +134,8 @@ class Config:
     run_dir: Path = Path("/run/podlock")
     state_dir: Path = Path("/var/lib/podlock")
     workers: Workers = 0  # 0: one per core, up to 4
+    # direct: pods of one node talk past the agent, in plaintext inside the node
+    same_node: SameNode = "tunnel"
     redirect: RedirectSettings
     identity: IdentitySettings
     policy: PolicySettings

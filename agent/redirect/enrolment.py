@@ -25,7 +25,7 @@ from typing import Final
 
 from agent.addresses import IPAddress, unmapped
 from agent.errors import InputError, KernelError
-from agent.redirect import pins, pinset
+from agent.redirect import pins, pinset, whereabouts
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.layout import NETNS_HOOK, NetnsPin, PinLayout, Ports
 from agent.redirect.netns import inside, netns_cookie_of, own_netns_cookie
@@ -178,17 +178,47 @@ class Enrolment:
             self._maps.listen(address, made.inbound.fileno())
             undo.callback(self._maps.unlisten, address)
         program = self._layout.programs / NETNS_HOOK.name
+        here = self._layout.here_link(made.pin)
         with pins.opened(program) as program_fd:
-            if self._renew_link(made.pin, program_fd):
+            renewed = self._renew_link(made.pin, program_fd)
+            if renewed and here.exists():
+                self._discard(self._layout.past_link(made.pin))
                 return
-            link = pins.link_create(
-                program_fd, made.netns_fd, NETNS_HOOK.attach, "sk_lookup to the pod"
+            # The kernel runs them in the order of attachment: `here` goes first.
+            if renewed:
+                self._discard(self._layout.past_link(made.pin))
+                link_path = self._layout.netns_link(made.pin)
+                link_path.rename(self._layout.past_link(made.pin))
+            else:
+                undo.callback(self._unpin, made.pin)
+            if not here.exists():
+                with self._telling_here(made.netns_cookie) as here_fd:
+                    self._attach(here_fd, made, here)
+            self._attach(program_fd, made, self._layout.netns_link(made.pin))
+        self._discard(self._layout.past_link(made.pin))
+
+    @contextlib.contextmanager
+    def _telling_here(self, cookie: int) -> Iterator[int]:
+        with pins.opened(self._layout.maps / whereabouts.NAME) as map_fd:
+            program = pins.load(
+                whereabouts.NAME,
+                NETNS_HOOK.program,
+                NETNS_HOOK.attach,
+                whereabouts.instructions(map_fd, cookie),
             )
-            try:
-                pins.pin(link, self._layout.netns_link(made.pin))
-            finally:
-                os.close(link)
-        undo.callback(self._unpin, made.pin)
+        try:
+            yield program
+        finally:
+            os.close(program)
+
+    def _attach(self, program_fd: int, made: Capture, path: Path) -> None:
+        link = pins.link_create(
+            program_fd, made.netns_fd, NETNS_HOOK.attach, "sk_lookup to the pod"
+        )
+        try:
+            pins.pin(link, path)
+        finally:
+            os.close(link)
 
     def _renew_link(self, pin: NetnsPin, program_fd: int) -> bool:
         """Whether a link of an earlier agent serves on, now with our program."""
@@ -224,8 +254,13 @@ class Enrolment:
                 self._unpin(left)
 
     def _unpin(self, pin: NetnsPin) -> None:
+        self._discard(self._layout.netns_link(pin))
+        self._discard(self._layout.past_link(pin))
+        self._discard(self._layout.here_link(pin))
+
+    def _discard(self, link: Path) -> None:
         with contextlib.suppress(pins.MissingPin):
-            pins.unlink(self._layout.netns_link(pin))
+            pins.unlink(link)
 
 
 @contextlib.contextmanager

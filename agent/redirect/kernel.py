@@ -20,6 +20,7 @@ from agent.addresses import (
 )
 from agent.errors import KernelError
 from agent.redirect import records
+from agent.redirect.direct_maps import DirectMaps
 from agent.redirect.layout import PinLayout
 from agent.redirect.pins import PinnedMap
 
@@ -38,6 +39,7 @@ class RedirectMaps:
         self._clients = maps["clients"]
         self._listeners = maps["listeners"]
         self._about = maps["about"]
+        self.direct = DirectMaps(maps)
 
     @classmethod
     def open(cls, pins: Path) -> RedirectMaps:

@@ -5,6 +5,7 @@ What is pinned where, under which numbers: the programs, their maps, their ports
     PINS/programs/NAME         one pin a program
     PINS/links/NAME            one link a hook, on the cgroup
     PINS/links/netns-COOKIE-UID    one link a captured pod, on its network namespace
+    PINS/links/here-COOKIE         and one before it, which tells which pod it is
 
 A whole set is built beside its place, in PINS-next, and renamed: where PINS exists it
 is complete. bpffs takes no dot in a name (kernel/bpf/inode.c, bpf_lookup).
@@ -33,6 +34,13 @@ MAPS: Final = (
     "originals",
     "clients",
     "listeners",
+    "verdicts",
+    "here",
+    "noted",
+    "traces",
+    "unrecorded",
+    "services",
+    "choices",
     "about",
 )
 
@@ -187,6 +195,14 @@ class PinLayout:
 
     def netns_link(self, pin: NetnsPin) -> Path:
         return self.links / str(pin)
+
+    def here_link(self, pin: NetnsPin) -> Path:
+        """The link that runs before the pod's `netns_link`."""
+        return self.links / f"here-{pin.cookie}"
+
+    def past_link(self, pin: NetnsPin) -> Path:
+        """A netns link on its way out: one that ran before the pod's `here_link`."""
+        return self.links / f"past-{pin.cookie}"
 
     def expected(self) -> tuple[Path, ...]:
         """Every pin of a complete set, pods' links aside."""

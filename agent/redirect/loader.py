@@ -24,13 +24,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from agent.errors import KernelError, PodlockError
 from agent.redirect import bpffs, pins, pinset, records
 from agent.redirect.headers import make_headers
 from agent.redirect.layout import CGROUP_HOOKS, HOOKS, MAPS, Hook, PinLayout, Ports
 from agent.redirect.program import LoadReport
+
+# No new direct connection is made meanwhile: without an agent they are refused.
+CARRIED_OVER: Final = ("verdicts", "noted", "traces")
 
 
 def load(
@@ -127,7 +130,10 @@ def _map_fd(bpf: Any, name: str) -> int:
 
 
 def _fill(layout: PinLayout, digest: bytes) -> None:
-    """What a new set knows before it is attached: its origin, and who is enrolled."""
+    """
+    What a new set knows before it is attached: its origin, who is enrolled, and the
+    direct connections, which live through the change and must be judged after it.
+    """
     about = pins.PinnedMap.open(layout.next.maps / "about")
     about.put(records.pack_u32(0), digest)
     about.close()
@@ -142,6 +148,22 @@ def _fill(layout: PinLayout, digest: bytes) -> None:
         enrolled.put(cookie, known)
     before.close()
     enrolled.close()
+    for name in CARRIED_OVER:
+        _copy(layout.maps / name, layout.next.maps / name)
+
+
+def _copy(old: Path, new: Path) -> None:
+    """Every entry, where both maps have records of the same size."""
+    try:
+        before = pins.PinnedMap.open(old)
+    except pins.MissingPin:
+        return
+    after = pins.PinnedMap.open(new)
+    if before.sizes == after.sizes:
+        for key, value in before.items():
+            after.put(key, value)
+    before.close()
+    after.close()
 
 
 def _attach(hook: Hook, program: int, target: int, path: Path) -> None:

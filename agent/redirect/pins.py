@@ -20,6 +20,10 @@ from agent.errors import KernelError
 
 LIBBPF: Final = "libbpf.so.1"
 
+INSTRUCTION_BYTES: Final = 8
+
+BATCH: Final = 4096  # entries in one call; no bucket of a hash is as large
+
 _ANY: Final = 0  # BPF_ANY: create or replace
 _SIGNATURES: Final = {
     "bpf_obj_get": (ct.c_char_p,),
@@ -29,7 +33,11 @@ _SIGNATURES: Final = {
     "bpf_map_lookup_elem": (ct.c_int, ct.c_char_p, ct.c_char_p),
     "bpf_map_lookup_and_delete_elem": (ct.c_int, ct.c_char_p, ct.c_char_p),
     "bpf_map_delete_elem": (ct.c_int, ct.c_char_p),
+    "bpf_map_lookup_batch": (ct.c_int, *(ct.c_void_p,) * 6),
     "bpf_map_get_next_key": (ct.c_int, ct.c_char_p, ct.c_char_p),
+    "bpf_prog_load": (
+        *(ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t, ct.c_void_p),
+    ),
     "bpf_link_create": (ct.c_int, ct.c_int, ct.c_int, ct.c_void_p),
     "bpf_link_update": (ct.c_int, ct.c_int, ct.c_void_p),
     "bpf_link_detach": (ct.c_int,),
@@ -108,6 +116,31 @@ def pin(fd: int, path: Path) -> None:
     _call(f"pin at {path}", "bpf_obj_pin", fd, os.fsencode(path))
 
 
+class _LoadOptions(ct.Structure):
+    """The head of struct bpf_prog_load_opts, bpf/bpf.h of libbpf 1.x."""
+
+    _fields_ = (
+        ("size", ct.c_size_t),
+        ("attempts", ct.c_int),
+        ("attach_type", ct.c_int),
+    )
+
+
+def load(name: str, program_type: int, attach_type: int, instructions: bytes) -> int:
+    """A descriptor of a program; the caller closes it. Raises: KernelError."""
+    options = _LoadOptions(ct.sizeof(_LoadOptions), 0, attach_type)
+    return _call(
+        f"load the program {name}",
+        "bpf_prog_load",
+        program_type,
+        name.encode(),
+        b"GPL",
+        instructions,
+        len(instructions) // INSTRUCTION_BYTES,
+        ct.byref(options),
+    )
+
+
 def link_create(program_fd: int, target_fd: int, attach_type: int, what: str) -> int:
     """
     Attach a program to a cgroup or network namespace; the caller closes the link.
@@ -136,6 +169,11 @@ def unlink(path: Path) -> None:
     with opened(path) as link:
         _libbpf().bpf_link_detach(link)
     path.unlink(missing_ok=True)
+
+
+def _cut(data: bytes, size: int, count: int) -> Iterator[bytes]:
+    """The first `count` parts of a size."""
+    return (data[at : at + size] for at in range(0, count * size, size))
 
 
 class PinnedMap:
@@ -219,6 +257,32 @@ class PinnedMap:
         for key in self:
             if (value := self.get(key)) is not None:
                 yield key, value
+
+    def batches(self) -> Iterator[tuple[bytes, bytes]]:
+        """
+        Every key and value of a hash, some thousand in one system call (Linux 5.6).
+
+        Entries that come or go meanwhile may be in it or not; all others are.
+        """
+        keys = ct.create_string_buffer(BATCH * self._key_bytes)
+        values = ct.create_string_buffer(BATCH * self._value_bytes)
+        token: ct.c_uint32 | None = None
+        ended = False
+        while not ended:
+            count, following = ct.c_uint32(BATCH), ct.c_uint32()
+            start = ct.byref(token) if token is not None else None
+            arguments = (ct.byref(following), keys, values, ct.byref(count), None)
+            if _libbpf().bpf_map_lookup_batch(self._fd, start, *arguments) < 0:
+                code = ct.get_errno()
+                if code != errno.ENOENT:
+                    raise _fail(f"map {self.name}: list", code)
+                ended = True
+            token = following
+            yield from zip(
+                _cut(keys.raw, self._key_bytes, count.value),
+                _cut(values.raw, self._value_bytes, count.value),
+                strict=True,
+            )
 
     def _after(self, key: bytes | None) -> bytes | None:
         following = ct.create_string_buffer(self._key_bytes)

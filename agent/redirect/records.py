@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from agent.addresses import (
@@ -24,6 +25,13 @@ _FLOW: Final = struct.Struct("=Q20sxxxx")
 _POD: Final = struct.Struct("=16s16s")
 _COOKIE: Final = struct.Struct("=Q")
 _U32: Final = struct.Struct("=I")
+_TUPLE: Final = struct.Struct("=20s20s")
+_NOTE: Final = struct.Struct("=QQ")
+_TWO: Final = struct.Struct("=II")
+_TRACE: Final = struct.Struct("=QQ20s20s20sIQQQQQ")
+
+# Where in a trace closed_ns is: verdict, netns, three addresses, state, opened_ns.
+_CLOSED_AT: Final = slice(88, 96)
 
 IP_BYTES: Final = 16
 ADDRESS_BYTES: Final = _ADDRESS.size
@@ -31,6 +39,9 @@ FLOW_BYTES: Final = _FLOW.size
 POD_BYTES: Final = _POD.size
 COOKIE_BYTES: Final = _COOKIE.size
 DIGEST_BYTES: Final = 32
+TUPLE_BYTES: Final = _TUPLE.size
+NOTE_BYTES: Final = _NOTE.size
+TRACE_BYTES: Final = _TRACE.size
 
 NO_IP: Final = bytes(IP_BYTES)
 
@@ -41,6 +52,12 @@ MAP_SIZES: Final = {
     "originals": (FLOW_BYTES, ADDRESS_BYTES),
     "clients": (FLOW_BYTES, ADDRESS_BYTES),
     "listeners": (IP_BYTES, COOKIE_BYTES),
+    "verdicts": (FLOW_BYTES, NOTE_BYTES),
+    "noted": (TUPLE_BYTES, NOTE_BYTES),
+    "traces": (COOKIE_BYTES, TRACE_BYTES),
+    "unrecorded": (_U32.size, COOKIE_BYTES),
+    "services": (ADDRESS_BYTES, _TWO.size),
+    "choices": (_TWO.size, ADDRESS_BYTES),
     "about": (_U32.size, DIGEST_BYTES),
 }
 
@@ -105,3 +122,118 @@ def unpack_cookie(data: bytes) -> int:
 def pack_u32(number: int) -> bytes:
     """An array's index, or the value that only says "is there"."""
     return _U32.pack(number)
+
+
+# Same node, direct.
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """
+    `struct trace`: a direct connection as the kernel tells it.
+
+    `state` is the TCP state (`inet_diag.TcpState`), of a closed one the last before
+    the end. Times are seconds of CLOCK_MONOTONIC, `closed` None while it lives. The
+    counts are TCP's own, with SYN and FIN in them.
+    """
+
+    verdict: int
+    netns: int
+    source: SocketAddress
+    destination: SocketAddress
+    meant: SocketAddress
+    state: int
+    opened: float
+    closed: float | None
+    acked_bytes: int
+    received_bytes: int
+    received_before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A trace that was not read whole: there may be thousands, and no news of them."""
+
+    cookie: int
+    data: bytes
+
+    @property
+    def verdict(self) -> int:
+        """The id of the verdict that it rests upon."""
+        return unpack_cookie(self.data[:COOKIE_BYTES])
+
+    @property
+    def netns(self) -> int:
+        """The client's namespace, by its cookie."""
+        return unpack_cookie(self.data[COOKIE_BYTES : 2 * COOKIE_BYTES])
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is over."""
+        return any(self.data[_CLOSED_AT])
+
+    def trace(self) -> Trace:
+        """All of it. Raises: InvalidRecord."""
+        return unpack_trace(self.data)
+
+
+def pack_pair(netns_cookie: int, destination: SocketAddress) -> bytes:
+    """`struct pair`, the key of `verdicts`; it has the shape of `struct flow`."""
+    return pack_flow(netns_cookie, destination)
+
+
+unpack_pair = unpack_flow
+
+
+def pack_grant(verdict: int, netns_cookie: int) -> bytes:
+    """`struct grant`: a verdict's id and the namespace of the pod it is about."""
+    return _NOTE.pack(verdict, netns_cookie)
+
+
+def unpack_grant(data: bytes) -> tuple[int, int]:
+    """The inverse of `pack_grant`. Raises: InvalidRecord."""
+    verdict, netns_cookie = _NOTE.unpack(_sized(data, NOTE_BYTES, "grant"))
+    return verdict, netns_cookie
+
+
+def unpack_note(data: bytes) -> tuple[int, int]:
+    """`struct note`: namespace cookie and verdict. Raises: InvalidRecord."""
+    netns_cookie, verdict = _NOTE.unpack(_sized(data, NOTE_BYTES, "note"))
+    return netns_cookie, verdict
+
+
+def pack_service(number: int, count: int) -> bytes:
+    """`struct service`."""
+    return _TWO.pack(number, count)
+
+
+def unpack_service(data: bytes) -> tuple[int, int]:
+    """The inverse of `pack_service`. Raises: InvalidRecord."""
+    number, count = _TWO.unpack(_sized(data, _TWO.size, "service"))
+    return number, count
+
+
+def pack_choice(number: int, index: int) -> bytes:
+    """`struct choice`, the key of `choices`."""
+    return _TWO.pack(number, index)
+
+
+def unpack_trace(data: bytes) -> Trace:
+    """`struct trace`. Raises: InvalidRecord."""
+    verdict, netns, source, destination, meant, state, opened, closed, *counts = (
+        _TRACE.unpack(_sized(data, TRACE_BYTES, "trace"))
+    )
+    acked, received, before = counts
+    return Trace(
+        verdict=verdict,
+        netns=netns,
+        source=unpack_address(source),
+        destination=unpack_address(destination),
+        meant=unpack_address(meant),
+        state=state,
+        opened=opened / 1e9,
+        closed=closed / 1e9 if closed else None,
+        acked_bytes=acked,
+        received_bytes=received,
+        received_before=before,
+    )

@@ -49,6 +49,15 @@ class Redirect(TypedDict):
     loaded: bool
 
 
+class SameNode(TypedDict):
+    """`reason` says why `mode` is not the one that was asked for."""
+
+    mode: Literal["tunnel", "direct"]
+    reason: str | None
+    pairs: int
+    unrecorded: int
+
+
 class IdentitySource(TypedDict):
     mode: Literal["embedded", "service"]
     bundle: list[str]  # the anchors' fingerprints
@@ -73,6 +82,7 @@ class Status(TypedDict):
     not_ready_because: list[str]
     workers: list[Worker]
     redirect: Redirect
+    same_node: SameNode
     identity: IdentitySource
     counts: dict[str, int]
     problems: list[Problem]
@@ -158,8 +168,10 @@ class PeerCertificate(TypedDict):
 
 
 class Connection(TypedDict):
+    """`worker` is null for a direct connection, which none carries."""
+
     id: str
-    worker: int
+    worker: int | None
     direction: Direction
     path: Path
     source: Endpoint

@@ -104,6 +104,7 @@ def _status(document: Document, now: float) -> RenderableType:
         ("identity", document["identity"]["mode"]),
         *(("anchor", anchor) for anchor in document["identity"]["bundle"]),
         ("redirect", _redirect(document["redirect"])),
+        ("same node", _same_node(document["same_node"])),
         *((plain(key), count) for key, count in document["counts"].items()),
     ]
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -128,6 +129,15 @@ def _status(document: Document, now: float) -> RenderableType:
 def _redirect(redirect: Mapping[str, Any]) -> str:
     loaded = "loaded" if redirect["loaded"] else "not loaded"
     return f"{loaded}, {redirect['pins']} on {plain(redirect['cgroup'])}"
+
+
+def _same_node(same_node: Mapping[str, Any]) -> str:
+    if same_node["mode"] == "direct":
+        text = f"direct, pairs: {same_node['pairs']}"
+        lost = same_node["unrecorded"]
+        return f"{text}, connections not recorded: {lost}" if lost else text
+    reason = same_node["reason"]
+    return f"tunnel, not direct: {plain(reason)}" if reason else "tunnel"
 
 
 def _problems(problems: list[Mapping[str, Any]]) -> list[RenderableType]:

@@ -19,8 +19,11 @@ import msgspec
 from agent.errors import InputError
 
 Direction = Literal["outbound", "inbound"]
-Path = Literal["tunnel", "plaintext", "passthrough"]
-"""How the bytes travel: HBONE, plaintext from outside the mesh, or to outside it."""
+Path = Literal["tunnel", "plaintext", "passthrough", "direct"]
+"""
+How the bytes travel: HBONE, plaintext from outside the mesh, or to outside it; or
+between two pods of one node, past the agent.
+"""
 State = Literal["opening", "relaying", "half-closed", "draining", "closed"]
 Ending = Literal["closed", "refused", "failed"]
 """`refused`: somebody decided against it. `failed`: it broke."""
@@ -67,11 +70,11 @@ class ConnectionOpened(_Message, frozen=True, kw_only=True):
     Bytes may flow.
 
     `id` is unique among all workers of this agent, dead ones included; `worker` is the
-    index of the sender.
+    index of the sender, None for a direct connection, which no worker carries.
     """
 
     id: str
-    worker: Count
+    worker: Count | None
     direction: Direction
     path: Path
     source: Endpoint
@@ -118,7 +121,7 @@ class ConnectionRefused(_Message, frozen=True, kw_only=True):
     """A connection that never opened: `refused` by decision, or `failed` on the way."""
 
     id: str
-    worker: Count
+    worker: Count | None
     direction: Direction
     path: Path
     source: Endpoint

@@ -12,19 +12,20 @@ from typing import Final, Protocol
 
 from tests.bench import peers
 from tests.bench.credentials import Authority, Credentials
-from tests.bench.goals import PLAIN, PODLOCK
+from tests.bench.goals import DIRECT, PLAIN, PODLOCK
 from tests.bench.load import PORT
 from tests.bench.peers import Peer, Place, Side
 from tests.bench.world import NAMESPACE, SCOPES, Route, Scope, World, cores
 from tests.lab import manifests, system
 from tests.lab.identity import IdentityService
 from tests.lab.manifests import Manifest, ManifestDirectory
-from tests.lab.node import Agent
+from tests.lab.node import Agent, Document
 from tests.lab.pod import Pod
 
 CAPTURE_SECONDS: Final = 15.0
 SIDECAR_SECONDS: Final = 5.0
 # Each peer gets its own ports, so that all of them can stand side by side.
+DIRECT_NODE: Final = "n3"
 NEAR_PORT: Final = 21000
 FAR_PORT: Final = 22000
 
@@ -35,6 +36,10 @@ class Contestant(Protocol):
     @property
     def name(self) -> str:
         """As the tables show it."""
+
+    @property
+    def scopes(self) -> Sequence[Scope]:
+        """Where it takes part."""
 
     def start(self) -> None:
         """Start what it needs and wait until it is ready. Raises: LabError."""
@@ -47,6 +52,7 @@ class Plain:
     """No mesh at all: the ceiling of the load itself."""
 
     name = PLAIN
+    scopes = SCOPES
 
     def __init__(self, world: World) -> None:
         self._pods = world.plain
@@ -64,6 +70,7 @@ class Podlock:
     """Two agents as they come, one policy for the port, log level info."""
 
     name = PODLOCK
+    scopes = SCOPES
 
     def __init__(self, world: World, workers: int = 0) -> None:
         self._world = world
@@ -75,6 +82,7 @@ class Podlock:
         self.agents = {
             name: Agent(lab, node, self.directory.path, self._identity, dict(settings))
             for name, node in lab.nodes.items()
+            if node is not lab.nodes[DIRECT_NODE]
         }
 
     def start(self) -> None:
@@ -107,13 +115,57 @@ class Podlock:
         objects: list[Manifest] = [manifests.namespace(NAMESPACE)]
         objects += [manifests.pod(pod) for pod in self.meshed]
         for server in pods.servers.values():
-            name = f"{server.name}-callers"
-            objects += [
-                manifests.server(server.name, NAMESPACE, server.name, PORT),
-                manifests.authorization_policy(name, NAMESPACE, server.name, name),
-                manifests.mesh_tls_authentication(name, NAMESPACE, pods.client.name),
-            ]
+            objects += _policy(server, pods.client)
         self.directory.write("bench", *objects)
+
+
+def _policy(server: Pod, client: Pod) -> list[Manifest]:
+    """One client may open the application's port, and nobody else."""
+    name = f"{server.name}-callers"
+    return [
+        manifests.server(server.name, NAMESPACE, server.name, PORT),
+        manifests.authorization_policy(name, NAMESPACE, server.name, name),
+        manifests.mesh_tls_authentication(name, NAMESPACE, client.name),
+    ]
+
+
+class PodlockDirect:
+    """An agent with `same_node: direct` on a node of its own, under the same policy."""
+
+    name = DIRECT
+    scopes: Sequence[Scope] = ("same-node",)
+
+    def __init__(self, world: World) -> None:
+        self._pods = world.direct
+        self._load = world.load
+        lab, node = world.lab, world.lab.nodes[DIRECT_NODE]
+        self._directory = ManifestDirectory(lab.directory / "manifests-direct")
+        settings: Document = {"same_node": "direct"}
+        self._agent = Agent(lab, node, self._directory.path, settings=settings)
+
+    def start(self) -> None:
+        """Start the agent, and talk once: the second connection is direct."""
+        server, client = self._pods.servers["same-node"], self._pods.client
+        pods = [manifests.pod(server), manifests.pod(client)]
+        policy = _policy(server, client)
+        self._directory.write("bench", manifests.namespace(NAMESPACE), *pods, *policy)
+        self._agent.start()
+        wait_captured(self._agent, {server.name, client.name})
+        where = (server.address.v4, str(PORT))
+        self._load.run(
+            client, "trips", *where, "1", "0.1", "0", seconds=CAPTURE_SECONDS
+        )
+
+        def learned() -> bool:
+            return bool(self._agent.ask("status")["same_node"]["pairs"])
+
+        system.wait_until(learned, "a direct pair", CAPTURE_SECONDS)
+
+    def route(self, scope: Scope) -> Route:
+        """To the pod's own address."""
+        server = self._pods.servers[scope]
+        cgroups = (self._agent.cgroup,)
+        return Route(self._pods.client, server.address.v4, PORT, cgroups)
 
 
 def wait_captured(
@@ -130,6 +182,8 @@ def wait_captured(
 
 class Sidecars:
     """A pair of one peer's sidecars for each scope."""
+
+    scopes = SCOPES
 
     def __init__(
         self, world: World, peer: Peer, number: int, authority: Authority
@@ -208,6 +262,8 @@ def entered(
             entries.append(Plain(world))
         elif name == PODLOCK:
             entries.append(Podlock(world))
+        elif name == DIRECT:
+            entries.append(PodlockDirect(world))
         else:
             entries.append(Sidecars(world, known[name], number, authority))
     return entries

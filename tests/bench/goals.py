@@ -28,7 +28,6 @@ PLAIN: Final = "plain"
 CROSS: Final = "cross-node"
 SAME: Final = "same-node"
 WAYS: Final = ("up", "down")
-NOT_BUILT: Final = "not built yet"
 NOT_MEASURED: Final = "not measured"
 
 Figure = Callable[[Summary], float | None]
@@ -147,7 +146,7 @@ def _goals() -> list[Goal]:
 
     def direct(case: str, bound: float, figure: Figure, at_most: bool = True) -> Goal:
         name = f"same node, direct: {case}"
-        return Goal(name, bound, figure, plain, at_most, NOT_BUILT)
+        return Goal(name, bound, figure, plain, at_most)
 
     same = "same node, tunnel"
     away = "cross node"

@@ -32,7 +32,7 @@ def plan(
     rounds = [single, *[repeated] * effort.rounds]
     for index, asked in enumerate(rounds):
         for scope, case in asked:
-            for contestant in contestants:
+            for contestant in (who for who in contestants if scope in who.scopes):
                 yield max(index - 1, 0), scope, case, contestant
 
 
@@ -53,7 +53,10 @@ def perform(
     """Carry out the plan; what fails is noted and does not stop the others."""
     steps = list(plan(effort, cases, scopes, contestants))
     routes = {
-        (scope, who.name): rested(who, scope) for scope in scopes for who in contestants
+        (scope, who.name): rested(who, scope)
+        for scope in scopes
+        for who in contestants
+        if scope in who.scopes
     }
     runs: list[Run] = []
     for done, (number, scope, case, contestant) in enumerate(steps, 1):

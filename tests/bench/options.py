@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench import cases, peers
 from tests.bench.cases import FULL, QUICK, Case, Effort
-from tests.bench.goals import PLAIN, PODLOCK
+from tests.bench.goals import DIRECT, PLAIN, PODLOCK
 from tests.bench.peers import InvalidPeer, Peer
 from tests.bench.world import SCOPES, Scope
 
@@ -42,10 +42,10 @@ def parse(argv: list[str], effort: Effort | None = None) -> Options:
     known = peers.shipped()
     for path in given.peer:
         peer = peers.read(path)
-        if peer.name in (PLAIN, PODLOCK):
+        if peer.name in (PLAIN, PODLOCK, DIRECT):
             raise InvalidPeer(f"{path}: name: {peer.name} is not a peer's")
         known[peer.name] = peer
-    everyone = (PLAIN, PODLOCK, *known)
+    everyone = (PLAIN, PODLOCK, DIRECT, *known)
     return Options(
         effort=effort,
         contestants=tuple(_chosen("contestant", given.contestants, everyone)),

@@ -4,7 +4,9 @@ Where it is measured: two nodes, a wire, and the same pods twice.
     node 1: client, near        node 2: far            nobody's traffic is touched
     node 1: web, api            node 2: depot          meshed by Podlock
 
-`near` and `api` are reached inside a node, `far` and `depot` across the wire.
+    node 3: caller, callee      meshed, by an agent with `same_node: direct`
+
+`near`, `api` and `callee` are reached inside a node, `far` and `depot` across the wire.
 """
 
 from __future__ import annotations
@@ -57,26 +59,32 @@ class Pods:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The lab of a run; `plain` pods are nobody's, `meshed` ones are Podlock's."""
+    """
+    The lab of a run; `plain` pods are nobody's, `meshed` and `direct` ones Podlock's.
+    """
 
     lab: Lab
     load: Load
     plain: Pods
     meshed: Pods
+    direct: Pods
 
 
 @contextmanager
 def built(run: str = RUN) -> Iterator[World]:
     """The pods with their servers, gone after the block, however it ends."""
     raise_file_limit()
-    with Lab(run) as lab:
+    with Lab(run, ("n1", "n2", "n3")) as lab:
         load = Load.compile(lab.directory)
         plain = _pods(lab, "client", "near", "far", watched=False)
         meshed = _pods(lab, "web", "api", "depot", watched=True)
-        for pods in (plain, meshed):
+        n3 = lab.nodes["n3"]
+        callee = n3.add_pod("callee", NAMESPACE)
+        direct = Pods(n3.add_pod("caller", NAMESPACE), {"same-node": callee})
+        for pods in (plain, meshed, direct):
             for pod in pods.servers.values():
                 load.serve(pod)
-        yield World(lab, load, plain, meshed)
+        yield World(lab, load, plain, meshed, direct)
 
 
 def _pods(lab: Lab, client: str, near: str, far: str, *, watched: bool) -> Pods:

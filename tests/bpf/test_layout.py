@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,34 @@ def test_flow_and_address_field_by_field(bpf: Any) -> None:
         assert bytes(each.ip) == packed_ip(source.ip)
         assert each.port == socket.htons(8080)
         assert each.pad == 0
+
+
+def test_trace_and_grant_field_by_field(bpf: Any) -> None:
+    """What the agent reads and writes of direct connections."""
+    ends = [SocketAddress.parse(f"10.0.0.{n}:{n}") for n in (1, 2, 3)]
+    packed = b"".join(map(records.pack_address, ends))
+    data = (
+        struct.pack("=QQ", 7, 8) + packed + struct.pack("=I5Q", 5, 10, 11, 12, 13, 14)
+    )
+
+    trace = read(bpf[b"traces"].Leaf, data)
+    grant = read(bpf[b"verdicts"].Leaf, records.pack_grant(7, 8))
+    note = read(bpf[b"noted"].Leaf, records.pack_grant(8, 7))
+    service = read(bpf[b"services"].Leaf, records.pack_service(3, 4))
+    choice = read(bpf[b"choices"].Key, records.pack_choice(3, 4))
+
+    told = records.unpack_trace(data)
+    assert (trace.verdict, trace.netns, trace.state) == (7, 8, told.state)
+    assert bytes(trace.tuple) == packed[:40]
+    assert bytes(trace.meant) == packed[40:]
+    assert (trace.opened_ns, trace.closed_ns) == (10, 11)
+    assert trace.acked_bytes == told.acked_bytes
+    assert trace.received_bytes == told.received_bytes
+    assert trace.received_before == told.received_before
+    assert (grant.id, grant.netns) == (7, 8)
+    assert (note.netns, note.verdict) == (8, 7)
+    assert (service.id, service.count) == (3, 4)
+    assert (choice.service, choice.index) == (3, 4)
 
 
 def test_pod_field_by_field(bpf: Any) -> None:

@@ -215,6 +215,23 @@ class TestReplace:
         maps.close()
         expect_plain(pod, outside, start)
 
+    def test_direct_connections_are_known_afterwards(
+        self, own_pins: Path, cgroup: Path, changed: Path
+    ) -> None:
+        """They live through it, and the next agent must judge and tell them."""
+        ensure_loaded(source=SOURCE, pins=own_pins, cgroup=cgroup)
+        to = SocketAddress.parse("10.0.0.2:80")
+        maps = RedirectMaps.open(own_pins)
+        maps.direct.permit(7, to, 55, 8)
+        maps.close()
+
+        report = ensure_loaded(source=changed, pins=own_pins, cgroup=cgroup)
+
+        assert report.outcome == "replaced"
+        maps = RedirectMaps.open(own_pins)
+        assert maps.direct.verdicts() == {(7, to): 55}
+        maps.close()
+
     def test_a_loader_killed_before_it_published(
         self, own_pins: Path, cgroup: Path
     ) -> None:

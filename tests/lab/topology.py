@@ -27,7 +27,7 @@ from tests.lab import names, system
 from tests.lab.names import Names
 from tests.lab.pod import Pod
 
-NODES: Final = {"n1": 1, "n2": 2}
+NODES: Final = {"n1": 1, "n2": 2, "n3": 3}
 WIRE: Final = "wire"
 
 # Addresses must be usable at once: no duplicate address detection. Traffic is

@@ -13,7 +13,9 @@ import pytest
 
 from agent.addresses import IPAddress, parse_ip
 from agent.app.control import Control
+from agent.app.direct import Direct
 from agent.app.outbox import Outbox
+from agent.app.world import World
 from agent.config import resolve
 from agent.errors import KernelError
 from agent.identity.source import CertificateSource
@@ -189,6 +191,59 @@ class TestTheWorld:
         assert world.directory == bench.control.view.directory
         assert world.policies == bench.control.view.policies
         assert next(iter(bench.control._state()))[0] == instructions.WorldUpdated(world)
+
+
+class FakeDirect:
+    """Notes what it is asked to judge, and who was captured then."""
+
+    def __init__(self) -> None:
+        self.worlds: list[World] = []
+        self.settled = 0
+
+    def refresh(self, world: World) -> None:
+        self.worlds.append(world)
+
+    def settle_earlier(self) -> None:
+        self.settled += 1
+
+
+class TestDirect:
+    @pytest.fixture
+    def direct(self, bench: Bench) -> FakeDirect:
+        made = FakeDirect()
+        bench.control.direct = cast(Direct, made)
+        return made
+
+    def test_a_pod_that_leaves_is_judged_before_its_release(
+        self, bench: Bench, direct: FakeDirect
+    ) -> None:
+        """Its connections are ended in its namespace, which is open until then."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        cookie = bench.enrolment.held["u-web"].netns_cookie
+        direct.worlds.clear()
+        bench.adopt()
+        first = direct.worlds[0]
+        assert not first.residents
+        assert cookie in first.namespaces
+        assert cookie not in direct.worlds[-1].namespaces
+
+    def test_a_captured_pod_is_a_resident(
+        self, bench: Bench, direct: FakeDirect
+    ) -> None:
+        """Once it is captured, with the addresses that it is captured with."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        before, after = direct.worlds[0], direct.worlds[-1]
+        assert not before.residents
+        (web,) = after.residents
+        assert (web.name, web.addresses) == ("shop/web", (parse_ip("10.0.0.1"),))
+
+    def test_earlier_pairs_are_settled_once(
+        self, bench: Bench, direct: FakeDirect
+    ) -> None:
+        """After the first capture of all pods."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        bench.adopt(pod("web", "10.0.0.1"))
+        assert direct.settled == 1
 
     def test_is_not_told_when_nothing_changed(self, bench: Bench) -> None:
         """A problem that comes or goes is none of the workers' business."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ from tests.bench import harness
 from tests.bench.cases import Case, Effort
 from tests.bench.load import Load, LoadFailed
 from tests.bench.statistics import P50, Run
-from tests.bench.world import Route, Scope
+from tests.bench.world import SCOPES, Route, Scope
 
 EFFORT = Effort(rounds=2, seconds=0.0, warm_up=0.0, idle=())
 LOAD = Load(Path("/nonexistent"), Path("/nonexistent"))
@@ -19,8 +19,9 @@ LOAD = Load(Path("/nonexistent"), Path("/nonexistent"))
 class Entry:
     """A contestant whose route is its own name."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, scopes: Sequence[Scope] = SCOPES) -> None:
         self.name = name
+        self.scopes = scopes
 
     def start(self) -> None:
         """Nothing to start."""
@@ -53,6 +54,13 @@ def test_contestants_take_turns_within_each_case() -> None:
         (1, "often", "A"),
         (1, "often", "B"),
     ]
+
+
+def test_nobody_is_asked_where_it_takes_no_part() -> None:
+    """A contestant of one scope leaves its turn to the others in the other one."""
+    near = Entry("near", ("same-node",))
+    plan = harness.plan(EFFORT, CASES[:1], ["cross-node", "same-node"], [near])
+    assert [scope for _, scope, _, _ in plan] == ["same-node"] * 2
 
 
 def test_a_failure_is_noted_and_stops_nobody() -> None:

@@ -38,10 +38,13 @@ def test_a_peer_cannot_take_a_name_of_ours(tmp_path: Path, name: str) -> None:
 def test_by_default_everybody_does_everything() -> None:
     """No mesh and Podlock first; both scopes; quick."""
     chosen = options.parse([])
-    assert chosen.contestants == ("plain", "podlock", "haproxy", "nginx", "stunnel")
+    assert chosen.contestants == (
+        *("plain", "podlock", "podlock-direct"),
+        *("haproxy", "nginx", "stunnel"),
+    )
     assert chosen.effort == QUICK
     assert len(chosen.scopes) == 2
-    assert {peer.name for peer in chosen.entered_peers} == set(chosen.contestants[2:])
+    assert {peer.name for peer in chosen.entered_peers} == set(chosen.contestants[3:])
 
 
 def test_full_adds_the_ten_thousand() -> None:

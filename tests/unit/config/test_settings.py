@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
-from agent.config import resolve
+import pytest
+
+from agent.config import ConfigError, resolve
 
 
 def test_a_document_is_plain_and_whole() -> None:
@@ -22,3 +24,11 @@ def test_a_document_reads_back() -> None:
     config = resolve({"node": "n1", "limits": {"drain_seconds": 2}})
 
     assert resolve(config.document()["values"]) == config
+
+
+def test_same_node_is_one_of_two() -> None:
+    """Tunnels unless somebody asks for direct; another word is an error by name."""
+    assert resolve({"node": "n1"}).same_node == "tunnel"
+    assert resolve({"node": "n1", "same_node": "direct"}).same_node == "direct"
+    with pytest.raises(ConfigError, match="same_node: expected one of tunnel, direct"):
+        resolve({"node": "n1", "same_node": "fast"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import struct
 import sys
 
 import pytest
@@ -36,6 +37,10 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
         records.unpack_flow,
         records.unpack_pod,
         records.unpack_cookie,
+        records.unpack_grant,
+        records.unpack_note,
+        records.unpack_service,
+        records.unpack_trace,
     ):
         try:
             unpack(data)
@@ -77,6 +82,43 @@ def test_a_flow_is_read_back(netns: int, source: SocketAddress) -> None:
 def test_a_cookie_is_read_back(cookie: int) -> None:
     """All 64 bits of it."""
     assert records.unpack_cookie(records.pack_cookie(cookie)) == cookie
+
+
+def test_a_pair_has_the_shape_of_a_flow() -> None:
+    """One packing serves both, and both are read back."""
+    to = SocketAddress.parse("10.1.2.3:80")
+    assert records.pack_pair(NETNS, to) == records.pack_flow(NETNS, to)
+    assert records.unpack_pair(records.pack_pair(NETNS, to)) == (NETNS, to)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_a_grant_is_read_back(verdict: int, netns: int) -> None:
+    """Its id and the namespace it is about."""
+    assert records.unpack_grant(records.pack_grant(verdict, netns)) == (verdict, netns)
+
+
+class TestTrace:
+    ENDS = tuple(map(SocketAddress.parse, ("10.0.0.1:1", "10.0.0.2:2", "10.0.0.3:3")))
+    HEAD = struct.pack("=QQ", 7, NETNS) + b"".join(map(records.pack_address, ENDS))
+
+    def test_is_read(self) -> None:
+        """Every field from its place."""
+        data = self.HEAD + struct.pack("=IQQQQQ", 5, 10**9, 2 * 10**9, 3, 4, 5)
+        trace = records.unpack_trace(data)
+        assert (trace.verdict, trace.netns, trace.state) == (7, NETNS, 5)
+        assert (trace.source, trace.destination, trace.meant) == self.ENDS
+        assert (trace.opened, trace.closed) == (1.0, 2.0)
+        counts = (trace.acked_bytes, trace.received_bytes, trace.received_before)
+        assert counts == (3, 4, 5)
+
+    @pytest.mark.parametrize("closed", [0, 1, 1 << 63])
+    def test_a_glance_tells_what_the_whole_does(self, closed: int) -> None:
+        """Verdict, namespace, and whether it is over."""
+        data = self.HEAD + struct.pack("=IQQQQQ", 5, 2**64 - 1, closed, 9, 9, 9)
+        glance = records.Glance(1, data)
+        trace = glance.trace()
+        assert (glance.verdict, glance.netns) == (trace.verdict, trace.netns)
+        assert glance.is_closed is (trace.closed is not None)
 
 
 class TestPod:

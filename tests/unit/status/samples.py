@@ -78,6 +78,7 @@ def status() -> dict[str, Any]:
             },
         ],
         "redirect": {"pins": "/sys/fs/bpf/podlock", "cgroup": None, "loaded": True},
+        "same_node": {"mode": "tunnel", "reason": None, "pairs": 0, "unrecorded": 0},
         "identity": {"mode": "embedded", "bundle": ["ab12"]},
         "counts": {"workloads": 4},
         "problems": [

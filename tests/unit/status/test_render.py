@@ -88,6 +88,24 @@ class TestDocuments:
         assert "Pod shop/x" in text
         assert "1h, pid 7" in text
 
+    @pytest.mark.parametrize(
+        ("mode", "reason", "lost", "text"),
+        [
+            ("tunnel", None, 0, "tunnel"),
+            ("tunnel", "not supported", 0, "tunnel, not direct: not supported"),
+            ("direct", None, 0, "direct, pairs: 3"),
+            ("direct", None, 2, "direct, pairs: 3, connections not recorded: 2"),
+        ],
+    )
+    def test_status_says_how_a_node_talks_to_itself(
+        self, mode: str, reason: str | None, lost: int, text: str
+    ) -> None:
+        """Tunnel or direct, and why it is not what was asked for."""
+        told = {"mode": mode, "reason": reason, "pairs": 3, "unrecorded": lost}
+        lines = shown("status", status() | {"same_node": told}).splitlines()
+        (line,) = [line for line in lines if line.startswith("same node")]
+        assert line.removeprefix("same node").strip() == text
+
     def test_workloads(self) -> None:
         """A pod that is not captured says why."""
         text = shown("workloads", workloads())
