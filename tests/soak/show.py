@@ -54,8 +54,9 @@ def show(outcome: Outcome, console: Console) -> None:
     console.print(
         f"policy changed {outcome.policy_changes} times, {outcome.revoked_live} live "
         "connections reset by it, the slowest after "
-        f"{outcome.slowest_revocation:.2f} s; {outcome.certificates} certificates seen; {outcome.nameless_resets} "
-        "connections reset before they said which they were"
+        f"{outcome.slowest_revocation:.2f} s; {outcome.certificates} certificates "
+        f"seen; {outcome.nameless_resets} connections reset before they said which "
+        "they were"
     )
     console.print(
         f"counted before and after: {len(outcome.before)} figures "

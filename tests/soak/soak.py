@@ -24,6 +24,8 @@ from tests.soak.world import IDLE_TUNNEL_SECONDS, World
 TICK_SECONDS: Final = 0.1
 # After the clients have ended: until tunnels are closed and counts are as before.
 QUIET_SECONDS: Final = IDLE_TUNNEL_SECONDS + 40.0
+# Unchanged for so long, tunnels that were idle have been closed.
+SETTLED_SECONDS: Final = 2 * IDLE_TUNNEL_SECONDS
 # What the last connections may take after no more are opened.
 DRAIN_SECONDS: Final = 180.0
 ERROR_LEVELS: Final = ("error", "critical")
@@ -156,17 +158,15 @@ class Soak:
     def _quiet(self, before: Counts | None) -> Counts:
         """Counts when nothing moves any more; as `before`, if that comes in time."""
         deadline = time.monotonic() + QUIET_SECONDS
-        counts = inventory.taken(self.world)
+        counts, since = inventory.taken(self.world), time.monotonic()
         while time.monotonic() < deadline:
-            time.sleep(1.0)
+            time.sleep(0.5)
             self._gather()
             last, counts = counts, inventory.taken(self.world)
-            idle = not any(counts[key] for key in counts if "status" in key)
-            if before is None:
-                tunnels_gone = time.monotonic() > deadline - QUIET_SECONDS / 2
-                if idle and counts == last and tunnels_gone:
-                    break
-            elif not inventory.grown(before, counts):
+            if counts != last:
+                since = time.monotonic()
+            settled = time.monotonic() - since > SETTLED_SECONDS
+            if settled if before is None else not inventory.grown(before, counts):
                 break
         return counts
 

@@ -25,7 +25,7 @@ CAPTURE_SECONDS: Final = 20.0
 # The least that the settings allow: renewed every 42 s or so.
 LIFETIME_HOURS: Final = 1 / 60
 # Tunnels of the load are gone soon after it, so that what is left over is a leak.
-IDLE_TUNNEL_SECONDS: Final = 5.0
+IDLE_TUNNEL_SECONDS: Final = 3.0
 
 
 @dataclass(slots=True)
