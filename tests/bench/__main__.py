@@ -49,8 +49,6 @@ def main() -> int:
     console = Console(highlight=False, width=width)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        # Before the cases are made: how many connections there are depends on it.
-        worlds.raise_file_limit()
         chosen = options.parse(sys.argv[1:])
         if os.geteuid() != 0:
             console.print("The benchmark makes namespaces and cgroups: run it as root.")

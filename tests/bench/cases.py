@@ -64,9 +64,8 @@ class Case:
 
 def all_cases(effort: Effort) -> list[Case]:
     """Every case of a run, in the order of the report."""
-    most = world.most_connections()
     return [
-        *(_idle(count) for count in sorted({min(each, most) for each in effort.idle})),
+        *(_idle(count) for count in effort.idle),
         *(_trips(count) for count in (1, 8, 64)),
         *(_bulk(count, way) for count in (1, 8) for way in ("up", "down")),
         *(_opens(count) for count in (1, 32)),
@@ -149,15 +148,18 @@ def _together(
 
 def _idle(connections: int) -> Case:
     def measure(load: Load, route: Route, effort: Effort) -> Figures:
+        # Where files are scarce a sidecar, with two sockets for each, holds fewer.
+        count = min(connections, world.most_connections(route.sockets_each))
         where = (route.address, str(route.port))
-        arguments = ("idle", *where, str(connections))
+        arguments = ("idle", *where, str(count))
         with load.beside(route.client, *arguments) as client:
             load.wait_open(client, OPEN_SECONDS)
             time.sleep(SETTLE_SECONDS)
             used = world.memory(route.cgroups)
         # Not what it was a moment ago: memory kept from an earlier load would be free.
-        each = (used - route.rest_bytes) / connections
-        return {**_cost(route, MEMORY, each), "rest_bytes": route.rest_bytes}
+        each = (used - route.rest_bytes) / count
+        more = {"rest_bytes": float(route.rest_bytes), "connections": float(count)}
+        return {**_cost(route, MEMORY, each), **more}
 
     return Case(f"idle, {connections}", (MEMORY,), measure, once=True)
 
