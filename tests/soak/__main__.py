@@ -49,7 +49,7 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--minutes", type=_minutes, default=15.0, help="of load; 15 without it")
     add("--seed", type=int, help="repeat the plans of another run")
-    add("--lanes", type=int, default=6, help="connections at once on each path")
+    add("--lanes", type=int, default=8, help="connections at once on each path")
     add("--json", type=Path, metavar="FILE", help="write everything found")
     return parser.parse_args()
 

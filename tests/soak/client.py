@@ -66,7 +66,8 @@ class Load:
                 "client", self.path, number, "refused", why, opened=opened, ended=now
             )
         side = planned(key, self.limits).client
-        end = Endpoint(sock, side, Sequence(key), Sequence(key ^ 1))
+        port = sock.getsockname()[1]
+        end = Endpoint(sock, side, Sequence(key), Sequence(key ^ 1), port)
         hello = introduction(number, key)
         return await end.run("client", self.path, number, opened, hello)
 

@@ -40,6 +40,7 @@ class Endpoint:
     side: Side
     outgoing: Sequence
     incoming: Sequence
+    client_port: int = 0
     _sent: int = 0
     _shut_down: bool = False
     _saw_end: bool = False
@@ -67,6 +68,7 @@ class Endpoint:
             received=checker.count,
             received_hash=checker.hash,
             saw_end=self._saw_end,
+            client_port=self.client_port,
             opened=opened,
             ended=time.monotonic(),
         )

@@ -44,6 +44,8 @@ class End:
     received_hash: str = ""
     saw_end: bool = False
     """Whether the end of file was read, before any reset."""
+    client_port: int = 0
+    """The client's, as this end knows it; to find who a nameless one was."""
     opened: float = 0.0
     ended: float = 0.0
 

@@ -19,6 +19,10 @@ from tests.soak.plan import Limits, connection_key, planned
 MOST_TOLD: Final = 200
 
 
+# From the client's connect to the server's accept.
+NAMELESS_SECONDS: Final = 10.0
+
+
 @dataclass(slots=True)
 class Total:
     """What went over one path, as its ends saw it."""
@@ -64,6 +68,7 @@ class Ledger:
     """Connections that were reset before they had said which they were."""
     revoked_live: int = 0
     slowest_revocation: float = 0.0
+    _nameless: list[End] = field(default_factory=list)
     _waiting: dict[tuple[str, int], list[End]] = field(default_factory=dict)
 
     def take(self, report: End | str) -> None:
@@ -72,7 +77,10 @@ class Ledger:
             self.differ(f"the load said: {report}")
         elif report.number is None:
             self.nameless_resets += report.outcome == "reset"
-            self._differ_all(judge.anonymous(report))
+            if lines := judge.anonymous(report):
+                # Who it was is known once nobody else can still claim the port.
+                self._nameless.append(report)
+                self._differ_all(lines)
         else:
             ends = self._waiting.setdefault((report.path, report.number), [])
             ends.append(report)
@@ -81,6 +89,13 @@ class Ledger:
 
     def finish(self) -> None:
         """Judge those of whom only one end has reported; nothing more will come."""
+        for nameless in self._nameless:
+            for (path, number), (end, *_) in self._waiting.items():
+                same = path in nameless.path and end.client_port == nameless.client_port
+                if same and abs(end.opened - nameless.opened) < NAMELESS_SECONDS:
+                    who = f"{path} {number}: its client: {end.outcome} {end.detail}"
+                    sent = f"{end.sent} bytes sent, {end.received} received"
+                    self.differences.append(f"that nameless one was {who}, {sent}")
         for path, number in list(self._waiting):
             self._close(path, number)
 

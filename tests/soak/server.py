@@ -38,23 +38,32 @@ class Server:
         )
         listener.setblocking(False)
         while True:
-            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
-            task = asyncio.create_task(self._attend(prepared(sock)))
+            sock, peer = await asyncio.get_running_loop().sock_accept(listener)
+            task = asyncio.create_task(self._attend(prepared(sock), peer[1]))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _attend(self, sock: socket.socket) -> None:
-        end = await self._one(sock)
+    async def _attend(self, sock: socket.socket, port: int) -> None:
+        end = await self._one(sock, port)
         print(end.line(), flush=True)  # noqa: T201 (its answer)
 
-    async def _one(self, sock: socket.socket) -> End:
+    async def _one(self, sock: socket.socket, port: int) -> End:
         opened = time.monotonic()
 
         def nobody(outcome: Outcome, why: str) -> End:
             sock.close()
             every = " ".join(self.paths)
             now = time.monotonic()
-            return End("server", every, None, outcome, why, opened=opened, ended=now)
+            return End(
+                "server",
+                every,
+                None,
+                outcome,
+                why,
+                client_port=port,
+                opened=opened,
+                ended=now,
+            )
 
         try:
             async with asyncio.timeout(STUCK_SECONDS):
@@ -71,7 +80,7 @@ class Server:
         for path in self.paths:
             if connection_key(self.seed, path, number) == key:
                 side = planned(key, self.limits).server
-                end = Endpoint(sock, side, Sequence(key ^ 1), Sequence(key))
+                end = Endpoint(sock, side, Sequence(key ^ 1), Sequence(key), port)
                 return await end.run("server", path, number, opened)
         return nobody("wrong byte", f"no such introduction: {hello.hex()}")
 

@@ -37,7 +37,7 @@ class Effort:
 
     seconds: float
     seed: int
-    lanes: int = 6
+    lanes: int = 8
     warm_up_seconds: float = 4.0
     sample_seconds: float = 10.0
     limits: Limits = field(default_factory=Limits)
