@@ -50,6 +50,18 @@ def taken(world: World) -> Counts:
     return counts
 
 
+def least(one: Mapping[str, int], other: Mapping[str, int]) -> Counts:
+    """
+    The smaller of each: a renewal under way has a socket and a thread, and is no leak.
+
+    What only one of them has is kept: a map that was not there before, for instance.
+    """
+    every = {**one, **other}
+    return {
+        name: min(one.get(name, n), other.get(name, n)) for name, n in every.items()
+    }
+
+
 def grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """What there is more of than before, and how much more."""
     every = {name: count - before.get(name, 0) for name, count in after.items()}

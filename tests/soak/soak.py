@@ -24,8 +24,9 @@ from tests.soak.world import IDLE_TUNNEL_SECONDS, World
 TICK_SECONDS: Final = 0.1
 # After the clients have ended: until tunnels are closed and counts are as before.
 QUIET_SECONDS: Final = IDLE_TUNNEL_SECONDS + 40.0
-# Unchanged for so long, tunnels that were idle have been closed.
-SETTLED_SECONDS: Final = 2 * IDLE_TUNNEL_SECONDS
+# Longer than an idle tunnel is kept, and than a renewed certificate takes.
+SETTLE_SECONDS: Final = 2 * IDLE_TUNNEL_SECONDS
+REST_SECONDS: Final = 0.5
 # What the last connections may take after no more are opened.
 DRAIN_SECONDS: Final = 180.0
 ERROR_LEVELS: Final = ("error", "critical")
@@ -121,7 +122,7 @@ class Soak:
         self.load.serve()
         # What is made once (pools of threads, caches) is made before it is counted.
         self._phase("warm-up", self.effort.warm_up_seconds, change=False)
-        before = self._quiet(None)
+        before = self._settled()
         self._pids = self._processes()
         self._phase("load", self.effort.seconds, change=True)
         after = self._quiet(before)
@@ -155,20 +156,28 @@ class Soak:
         for report in self.load.drained():
             self.ledger.take(report)
 
-    def _quiet(self, before: Counts | None) -> Counts:
-        """Counts when nothing moves any more; as `before`, if that comes in time."""
-        deadline = time.monotonic() + QUIET_SECONDS
-        counts, since = inventory.taken(self.world), time.monotonic()
-        while time.monotonic() < deadline:
-            time.sleep(0.5)
-            self._gather()
-            last, counts = counts, inventory.taken(self.world)
-            if counts != last:
-                since = time.monotonic()
-            settled = time.monotonic() - since > SETTLED_SECONDS
-            if settled if before is None else not inventory.grown(before, counts):
-                break
+    def _settled(self) -> Counts:
+        """What there is when the tunnels of the warm-up have gone."""
+        self._rest(SETTLE_SECONDS)
+        counts = inventory.taken(self.world)
+        until = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < until:
+            self._rest(REST_SECONDS)
+            counts = inventory.least(counts, inventory.taken(self.world))
         return counts
+
+    def _quiet(self, before: Counts) -> Counts:
+        """What there is when all is over: as `before`, if it comes to that in time."""
+        deadline = time.monotonic() + QUIET_SECONDS
+        counts = inventory.taken(self.world)
+        while inventory.grown(before, counts) and time.monotonic() < deadline:
+            self._rest(REST_SECONDS)
+            counts = inventory.least(counts, inventory.taken(self.world))
+        return counts
+
+    def _rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self._gather()
 
     def _processes(self) -> dict[str, int]:
         found: dict[str, int] = {}
