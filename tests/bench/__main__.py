@@ -19,12 +19,22 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.status import Status
 
-from tests.bench import contestants, crowd, goals, harness, options, plot, report
+from tests.bench import (
+    contestants,
+    crowd,
+    goals,
+    harness,
+    options,
+    plot,
+    profiling,
+    report,
+)
 from tests.bench import stamp as stamps
 from tests.bench import world as worlds
 from tests.bench.contestants import Podlock
 from tests.bench.options import Options
 from tests.bench.peers import InvalidPeer
+from tests.bench.profiling import Profile
 from tests.bench.report import Results
 from tests.bench.statistics import Metric, Run, Summary
 from tests.bench.world import RUN, World
@@ -72,7 +82,7 @@ def _bench(chosen: Options, console: Console) -> int:
     stamp = stamps.taken(chosen.entered_peers)
     with console.status("building two nodes, pods and contestants") as status:
         with worlds.built() as world:
-            runs = _measured(world, chosen, status)
+            runs, profiles = _measured(world, chosen, status)
             pids = system.processes_in(topology.host_names(RUN).cgroup)
         system.wait_gone(pids)
     summary = Summary.of(runs, (peer.name for peer in chosen.entered_peers))
@@ -86,11 +96,13 @@ def _bench(chosen: Options, console: Console) -> int:
         summary=summary,
         verdicts=goals.judged(summary),
     )
-    _tell(results, chosen, console)
+    _tell(results, profiles, chosen, console)
     return 1 if results.failures else 0
 
 
-def _measured(world: World, chosen: Options, status: Status) -> list[Run]:
+def _measured(
+    world: World, chosen: Options, status: Status
+) -> tuple[list[Run], list[Profile]]:
     entries = contestants.entered(world, chosen.contestants, chosen.peers)
     for entry in entries:
         status.update(f"starting {entry.name}")
@@ -105,12 +117,17 @@ def _measured(world: World, chosen: Options, status: Status) -> list[Run]:
     runs = harness.perform(
         world.load, chosen.effort, chosen.cases, chosen.scopes, entries, watch
     )
+    profiles: list[Profile] = []
+    for entry in entries:
+        if isinstance(entry, Podlock) and chosen.profile:
+            asked = (chosen.cases, chosen.scopes, chosen.effort)
+            profiles = profiling.taken(entry, world.load, *asked, status.update)
     # Last, because a hundred pods more are another topology.
     for entry in entries:
         if isinstance(entry, Podlock):
             status.update("weighing the agent, with 100 pods")
             runs += crowd.measure(entry)
-    return runs
+    return runs, profiles
 
 
 def _asked(chosen: Options, runs: list[Run]) -> list[tuple[str, str, Metric]]:
@@ -128,9 +145,14 @@ def _asked(chosen: Options, runs: list[Run]) -> list[tuple[str, str, Metric]]:
     return asked
 
 
-def _tell(results: Results, chosen: Options, console: Console) -> None:
+def _tell(
+    results: Results, profiles: list[Profile], chosen: Options, console: Console
+) -> None:
     report.show(results, console)
     written = []
+    if profiles:
+        profiling.show(profiles, console)
+        written += profiling.write(profiles)
     if chosen.json:
         text = json.dumps(report.document(results), indent=2, ensure_ascii=False)
         chosen.json.write_text(text + "\n")

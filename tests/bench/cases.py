@@ -18,10 +18,13 @@ from tests.bench.statistics import (
     CPU_BYTES,
     CPU_COUNT,
     EVENNESS,
+    MEGABYTES,
     MEMORY,
     P50,
     P99,
     RATE,
+    REQUESTS,
+    SLOWDOWN,
     SPEED,
     Metric,
 )
@@ -61,13 +64,13 @@ class Case:
 
 def all_cases(effort: Effort) -> list[Case]:
     """Every case of a run, in the order of the report."""
-    most = world.most_connections()
     return [
-        *(_idle(count) for count in sorted({min(each, most) for each in effort.idle})),
+        *(_idle(count) for count in effort.idle),
         *(_trips(count) for count in (1, 8, 64)),
         *(_bulk(count, way) for count in (1, 8) for way in ("up", "down")),
         *(_opens(count) for count in (1, 32)),
         Case("mixed", (P50, P99, RATE, SPEED), _mixed),
+        *(_beside(way) for way in ("up", "down")),
     ]
 
 
@@ -95,6 +98,7 @@ def _bulk(streams: int, way: str) -> Case:
         used = world.cpu_seconds(route.cgroups) - before
         return {
             **_speed(answer),
+            MEGABYTES: answer["bytes"] / 1e6,
             EVENNESS.name: answer["least"] * streams / answer["bytes"],
             **_cost(route, CPU_BYTES, used / (answer["bytes"] / GB)),
         }
@@ -105,29 +109,57 @@ def _bulk(streams: int, way: str) -> Case:
 
 def _mixed(load: Load, route: Route, effort: Effort) -> Figures:
     """Eight connections of round trips beside four bulk streams."""
+    trips, bulk = _together(load, route, effort, trips=8, streams=4, way="down")
+    return {**_latencies(trips), **_speed(bulk), REQUESTS: trips["all"]}
+
+
+def _beside(way: str) -> Case:
+    """Fairness: what one bulk stream does to the round trips of one connection."""
+
+    def measure(load: Load, route: Route, effort: Effort) -> Figures:
+        arguments = ("1", str(effort.seconds), str(effort.warm_up))
+        alone = _call(load, route, "trips", *arguments, seconds=effort.seconds)
+        trips, bulk = _together(load, route, effort, trips=1, streams=1, way=way)
+        return {
+            **_latencies(trips),
+            **_speed(bulk),
+            SLOWDOWN.name: trips["p99"] / alone["p99"],
+            "p99_alone_seconds": alone["p99"] / 1e9,
+            REQUESTS: alone["all"] + trips["all"],
+        }
+
+    return Case(f"beside bulk {way}", (P50, P99, SLOWDOWN, SPEED), measure)
+
+
+def _together(
+    load: Load, route: Route, effort: Effort, *, trips: int, streams: int, way: str
+) -> tuple[Answer, Answer]:
+    """Round trips while bulk runs between the same pods: both answers."""
     seconds = effort.seconds + effort.warm_up + 2 * HEAD_START_SECONDS
-    where = (route.address, str(route.port))
-    with load.beside(
-        route.client, "bulk", *where, "4", str(seconds), "down"
-    ) as neighbour:
+    bulk = (route.address, str(route.port), str(streams), str(seconds), way)
+    with load.beside(route.client, "bulk", *bulk) as neighbour:
         time.sleep(HEAD_START_SECONDS)
-        arguments = ("8", str(effort.seconds), str(effort.warm_up))
-        trips = _call(load, route, "trips", *arguments, seconds=seconds)
-        bulk = load.finish(neighbour, seconds)
-    return {**_latencies(trips), **_speed(bulk)}
+        arguments = (str(trips), str(effort.seconds), str(effort.warm_up))
+        answer = _call(load, route, "trips", *arguments, seconds=seconds)
+        if not answer["count"]:
+            raise LoadFailed(f"no round trip in {effort.seconds:g} s beside bulk")
+        return answer, load.finish(neighbour, seconds)
 
 
 def _idle(connections: int) -> Case:
     def measure(load: Load, route: Route, effort: Effort) -> Figures:
+        # Where files are scarce a sidecar, with two sockets for each, holds fewer.
+        count = min(connections, world.most_connections(route.sockets_each))
         where = (route.address, str(route.port))
-        arguments = ("idle", *where, str(connections))
+        arguments = ("idle", *where, str(count))
         with load.beside(route.client, *arguments) as client:
             load.wait_open(client, OPEN_SECONDS)
             time.sleep(SETTLE_SECONDS)
             used = world.memory(route.cgroups)
         # Not what it was a moment ago: memory kept from an earlier load would be free.
-        each = (used - route.rest_bytes) / connections
-        return {**_cost(route, MEMORY, each), "rest_bytes": route.rest_bytes}
+        each = (used - route.rest_bytes) / count
+        more = {"rest_bytes": float(route.rest_bytes), "connections": float(count)}
+        return {**_cost(route, MEMORY, each), **more}
 
     return Case(f"idle, {connections}", (MEMORY,), measure, once=True)
 
@@ -141,7 +173,8 @@ def _exchanges(load: Load, route: Route, effort: Effort, *arguments: str) -> Fig
     if not answer["count"]:
         raise LoadFailed(f"{mode}: not one exchange in {effort.seconds:g} s")
     cost = used / (answer["all"] / 1000)
-    return {**_latencies(answer), **_cost(route, CPU_COUNT, cost)}
+    figures = {**_latencies(answer), REQUESTS: answer["all"]}
+    return {**figures, **_cost(route, CPU_COUNT, cost)}
 
 
 def _call(load: Load, route: Route, mode: str, *rest: str, seconds: float) -> Answer:

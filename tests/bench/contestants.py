@@ -213,7 +213,9 @@ class Sidecars:
         sides: tuple[Side, Side] = ("near", "far")
         cgroups = tuple(self._cgroup(scope, side) for side in sides)
         port = self._near_port(scope)
-        return Route(self._world.plain.client, "127.0.0.1", port, cgroups)
+        client = self._world.plain.client
+        # One to the application and one to the other side, both in one process.
+        return Route(client, "127.0.0.1", port, cgroups, sockets_each=2)
 
     def _near_port(self, scope: Scope) -> int:
         return NEAR_PORT + 10 * self._number + SCOPES.index(scope)

@@ -28,6 +28,7 @@ class Options:
     scopes: tuple[Scope, ...]
     json: Path | None
     plot: Path | None
+    profile: bool = False
 
     @property
     def entered_peers(self) -> list[Peer]:
@@ -54,6 +55,7 @@ def parse(argv: list[str], effort: Effort | None = None) -> Options:
         scopes=SCOPES if given.scope is None else (given.scope,),
         json=given.json,
         plot=given.plot,
+        profile=given.profile,
     )
 
 
@@ -86,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--full", action="store_true", help="longer runs, more rounds, 10,000 idle")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--plot", type=Path, metavar="FILE", help="write FILE.svg and FILE.png")
+    add("--profile", action="store_true", help="flame graphs of the workers: build/")
     add("--contestants", metavar="A,B", help="only these, in this order")
     add(
         "--cases",

@@ -30,7 +30,14 @@ EVENNESS: Final = Metric("evenness", "", "higher", "least stream / mean")
 CPU_BYTES: Final = Metric("cpu_seconds_per_gb", "s/GB", "lower", "CPU per GB")
 CPU_COUNT: Final = Metric("cpu_seconds_per_1000", "s", "lower", "CPU per 1,000")
 MEMORY: Final = Metric("bytes_per_connection", "KB", "lower", "memory each", 1e-3)
+SLOWDOWN: Final = Metric("p99_to_alone", "", "lower", "p99 / p99 alone")
 AGENT_MEMORY: Final = Metric("agent_bytes", "MB", "lower", "agent memory", 1e-6)
+
+
+# How much was done, in figures that are no metric; by name, and what to call one.
+REQUESTS: Final = "requests"
+MEGABYTES: Final = "megabytes"
+UNITS: Final = {REQUESTS: "request", MEGABYTES: "MB"}
 
 
 class Key(NamedTuple):

@@ -40,6 +40,7 @@ class Route:
 
     `cgroups` hold the processes that the contestant needs for it, and nothing else;
     `rest_bytes` is their memory before anybody has asked anything of them.
+    `sockets_each` is how many one of the processes on the way has for a connection.
     """
 
     client: Pod
@@ -47,6 +48,7 @@ class Route:
     port: int
     cgroups: tuple[Path, ...]
     rest_bytes: int = 0
+    sockets_each: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +113,16 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(FILES, hard),) * 2)
 
 
-def most_connections() -> int:
+def most_connections(sockets_each: int) -> int:
     """
-    How many connections one relay can hold here, at two sockets each.
+    How many connections a process can hold here, with so many sockets for each.
 
     The limits of haproxy and stunnel follow from that of files; a tenth is theirs.
     """
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         hard = FILES
-    return max(hard * 9 // 20 // 1000, 1) * 1000
+    return max(hard * 9 // 10 // sockets_each // 1000, 1) * 1000
 
 
 def cpu_seconds(cgroups: tuple[Path, ...]) -> float:

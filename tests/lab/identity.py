@@ -39,6 +39,8 @@ class IdentityService:
     manifests: Path
     trust_domain: str = TRUST_DOMAIN
     node: str = "n1"
+    lifetime_hours: float = 24.0
+    """Of the certificates that it signs."""
     _tokens: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -78,6 +80,7 @@ class IdentityService:
             "manifests": str(self.manifests),
             "run_dir": str(self.lab.directory),
             "state_dir": str(self.lab.directory / "identity"),
+            "identity": {"certificate_lifetime_hours": self.lifetime_hours},
             "authority": {
                 "directory": str(self.directory),
                 "listen": f"{self.address}:{PORT}",

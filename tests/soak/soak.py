@@ -1,0 +1,250 @@
+"""All of it together: warm up, count, load and change, be quiet, count again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+
+from tests.soak import inventory, memory
+from tests.soak.changes import Changes
+from tests.soak.inventory import Counts
+from tests.soak.ledger import Ledger, Total
+from tests.soak.load import Load
+from tests.soak.memory import Verdict
+from tests.soak.plan import Limits
+from tests.soak.world import IDLE_TUNNEL_SECONDS, World
+
+TICK_SECONDS: Final = 0.1
+# After the clients have ended: until tunnels are closed and counts are as before.
+QUIET_SECONDS: Final = IDLE_TUNNEL_SECONDS + 40.0
+# Longer than an idle tunnel is kept, and than a renewed certificate takes.
+SETTLE_SECONDS: Final = 2 * IDLE_TUNNEL_SECONDS
+REST_SECONDS: Final = 0.5
+# What the last connections may take after no more are opened.
+DRAIN_SECONDS: Final = 180.0
+ERROR_LEVELS: Final = ("error", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how much; a soak by default, less for a test."""
+
+    seconds: float
+    seed: int
+    lanes: int = 8
+    warm_up_seconds: float = 4.0
+    sample_seconds: float = 10.0
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a soak found: it held without differences, leaks and growing memory."""
+
+    effort: Effort
+    seconds: float
+    totals: dict[str, Total]
+    differences: list[str]
+    difference_count: int
+    nameless_resets: int
+    policy_changes: int
+    revoked_live: int
+    slowest_revocation: float
+    certificates: int
+    before: Counts
+    after: Counts
+    memory: list[Verdict]
+    samples: dict[str, list[int]]
+
+    @property
+    def leaks(self) -> dict[str, int]:
+        """What there is more of than before, and how much more."""
+        return inventory.grown(self.before, self.after)
+
+    @property
+    def held(self) -> bool:
+        """Whether everything was as promised."""
+        swollen = [each for each in self.memory if each.flat is False]
+        return not (self.difference_count or self.leaks or swollen)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How it stands, for whoever watches."""
+
+    phase: str
+    elapsed: float
+    connections: int
+    received_bytes: int
+    differences: int
+    policy_changes: int
+    certificates: int
+    memory: Counts
+
+
+Watch = Callable[[Progress], None]
+
+
+@dataclass(slots=True)
+class Soak:
+    """One run over a world that is ready."""
+
+    world: World
+    effort: Effort
+    watch: Watch
+    load: Load = field(init=False)
+    ledger: Ledger = field(init=False)
+    changes: Changes = field(init=False)
+    _began: float = 0.0
+    _pids: dict[str, int] = field(default_factory=dict)
+    _samples: dict[str, list[int]] = field(default_factory=dict)
+    _certificates: set[str] = field(default_factory=set)
+    _next_sample: float = 0.0
+
+    def __post_init__(self) -> None:
+        seed, limits = self.effort.seed, self.effort.limits
+        totals = {path.name: Total() for path in self.world.paths}
+        self.load = Load(self.world, seed, limits)
+        self.ledger = Ledger(seed, limits, totals)
+        chance = random.Random(seed)
+        self.changes = Changes(self.world, chance, self.ledger.revocations)
+
+    def run(self) -> Outcome:
+        """From warm-up to the counts after it."""
+        self._began = time.monotonic()
+        self.load.serve()
+        # What is made once (pools of threads, caches) is made before it is counted.
+        self._phase("warm-up", self.effort.warm_up_seconds, change=False)
+        before = self._settled()
+        self._pids = self._processes()
+        self._phase("load", self.effort.seconds, change=True)
+        after = self._quiet(before)
+        self._look_back()
+        self.ledger.finish()
+        return self._outcome(before, after)
+
+    def _phase(self, name: str, seconds: float, *, change: bool) -> None:
+        """Load for some seconds, until the last connection of it has ended."""
+        self._next_sample = time.monotonic()
+        until = time.monotonic() + seconds
+        self.load.begin(seconds, self.effort.lanes)
+        while self.load.running:
+            time.sleep(TICK_SECONDS)
+            loading = time.monotonic() < until
+            if change and loading:
+                self.changes.turn()
+            elif change:
+                self.changes.settle()
+            self._gather()
+            if loading and time.monotonic() >= self._next_sample:
+                self._next_sample += self.effort.sample_seconds
+                self._sample(name)
+            if time.monotonic() > until + DRAIN_SECONDS:
+                self.ledger.differ("clients of the load did not come to an end")
+                break
+        for line in self.load.fallen():
+            self.ledger.differ(line)
+
+    def _gather(self) -> None:
+        for report in self.load.drained():
+            self.ledger.take(report)
+
+    def _settled(self) -> Counts:
+        """What there is when the tunnels of the warm-up have gone."""
+        self._rest(SETTLE_SECONDS)
+        counts = inventory.taken(self.world)
+        until = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < until:
+            self._rest(REST_SECONDS)
+            counts = inventory.least(counts, inventory.taken(self.world))
+        return counts
+
+    def _quiet(self, before: Counts) -> Counts:
+        """What there is when all is over: as `before`, if it comes to that in time."""
+        deadline = time.monotonic() + QUIET_SECONDS
+        counts = inventory.taken(self.world)
+        while inventory.grown(before, counts) and time.monotonic() < deadline:
+            self._rest(REST_SECONDS)
+            counts = inventory.least(counts, inventory.taken(self.world))
+        return counts
+
+    def _rest(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self._gather()
+
+    def _processes(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for agent in self.world.agents.values():
+            found.update(inventory.processes(agent))
+        return found
+
+    def _sample(self, phase: str) -> None:
+        weighed = inventory.memory(self._pids)
+        for name, size in weighed.items():
+            self._samples.setdefault(name, []).append(size)
+        self._note_certificates()
+        progress = Progress(
+            phase,
+            time.monotonic() - self._began,
+            self.ledger.connections,
+            self.ledger.received_bytes,
+            self.ledger.count,
+            self.changes.made,
+            len(self._certificates),
+            weighed,
+        )
+        self.watch(progress)
+
+    def _note_certificates(self) -> None:
+        for agent in self.world.agents.values():
+            # An agent under load may be late to answer; the next sample asks again.
+            with contextlib.suppress(httpx.TimeoutException):
+                for each in agent.ask("certificates")["certificates"]:
+                    if each["serial"]:
+                        self._certificates.add(each["serial"])
+
+    def _look_back(self) -> None:
+        """Workers that died, and errors in the agents' logs, are differences too."""
+        self._gather()
+        for name, pid in self._processes().items():
+            if self._pids.get(name) != pid:
+                self.ledger.differ(f"{name} was started again")
+        for node, agent in self.world.agents.items():
+            for line in agent.log.read_text().splitlines():
+                if _is_error(line):
+                    self.ledger.differ(f"log of {node}: {line[:400]}")
+
+    def _outcome(self, before: Counts, after: Counts) -> Outcome:
+        verdicts = [memory.judged(name, sizes) for name, sizes in self._samples.items()]
+        ledger = self.ledger
+        return Outcome(
+            effort=self.effort,
+            seconds=time.monotonic() - self._began,
+            totals=ledger.totals,
+            differences=ledger.differences,
+            difference_count=ledger.count,
+            nameless_resets=ledger.nameless_resets,
+            policy_changes=self.changes.made,
+            revoked_live=ledger.revoked_live,
+            slowest_revocation=ledger.slowest_revocation,
+            certificates=len(self._certificates),
+            before=before,
+            after=after,
+            memory=verdicts,
+            samples=self._samples,
+        )
+
+
+def _is_error(line: str) -> bool:
+    """Whether a line of a log tells of an error; what is no JSON is a traceback."""
+    try:
+        return json.loads(line).get("level") in ERROR_LEVELS
+    except ValueError:
+        return True
