@@ -134,25 +134,28 @@ class Reactor:
 
     def _turn(self) -> bool:
         """Serve until nothing comes (False), or until trio must have its turn."""
-        until = time.monotonic() + TURN_SECONDS
-        handled = 0
+        now = time.monotonic()
+        until, handled, took = now + TURN_SECONDS, 0, 0.0
         self._flush()
-        while not self._tasks.runnable and time.monotonic() < until:
-            events = self._epoll.poll(0, BATCH) or self._wait_for_more(handled)
+        while not self._tasks.runnable and now < until:
+            events = self._epoll.poll(0, BATCH) or self._wait_for_more(handled, took)
             if not events:
                 return False
+            began = time.monotonic()
             handled = len(events)
             for fd, mask in events:
                 self._serve(fd, mask)
             self._flush()
+            now = time.monotonic()
+            took = now - began
         return True
 
-    def _wait_for_more(self, handled: int) -> list[tuple[int, int]]:
-        return self._look_on(handled) or self._epoll.poll(LINGER_SECONDS, BATCH)
+    def _wait_for_more(self, handled: int, took: float) -> list[tuple[int, int]]:
+        return self._look_on(handled, took) or self._epoll.poll(LINGER_SECONDS, BATCH)
 
-    def _look_on(self, handled: int) -> list[tuple[int, int]]:
+    def _look_on(self, handled: int, took: float) -> list[tuple[int, int]]:
         """Wait a moment for the next event without sleeping, where that pays."""
-        if not handled or not self._spin.allowed(handled):
+        if not handled or not self._spin.allowed(handled, took):
             return []
         poll, clock = self._epoll.poll, time.monotonic
         until = clock() + self._spin_seconds

@@ -6,7 +6,8 @@ than the rest of a hop; so a worker that has just handled something looks on for
 moment before it sleeps, as the kernel's haltpoll does for the CPU itself. It pays only
 where the next event is near and the CPU has nothing else to do:
 
-- after a batch of several events the worker is busy anyway, and so are its neighbours;
+- after a batch of several events, or one that took long because bytes flow in bulk, the
+  worker is busy anyway, and so are its neighbours;
 - where looking on found nothing several times in a row, it is tried only now and then.
 
 So an idle worker costs nothing, a busy one nothing either, and one with a request each
@@ -19,9 +20,11 @@ from typing import Final
 
 # About the time in which a peer on a fast wire answers. Measured with one
 # connection on two cores: p50 of a round trip 44 us instead of 150 us (DECISIONS 18).
-SPIN_SECONDS: Final = 100e-6
+SPIN_SECONDS: Final = 200e-6
 # More events than this at once mean that others need the CPU too.
 FEW_EVENTS: Final = 2
+# As does work that took longer than a message or two.
+SHORT_SECONDS: Final = 100e-6
 # So many vain spins in a row are taken as a habit; then one in so many is a probe.
 PATIENCE: Final = 8
 PROBE: Final = 16
@@ -36,9 +39,9 @@ class Spin:
         self._vain = 0
         self._skipped = 0
 
-    def allowed(self, events: int) -> bool:
-        """Whether to look on after a batch of so many events."""
-        if events > FEW_EVENTS:
+    def allowed(self, events: int, seconds: float) -> bool:
+        """Whether to look on after a batch of so many events that took so long."""
+        if events > FEW_EVENTS or seconds > SHORT_SECONDS:
             return False
         if self._vain < PATIENCE:
             return True
