@@ -42,6 +42,7 @@ LINGER_SECONDS: Final = 1e-3
 
 Ready = Callable[[int], None]
 """Told the epoll mask; must not block, and must bear a call for nothing."""
+Events = list[tuple[int, int]]
 Flush = Callable[[], None]
 
 
@@ -135,14 +136,14 @@ class Reactor:
     def _turn(self) -> bool:
         """Serve until nothing comes (False), or until trio must have its turn."""
         now = time.monotonic()
-        until, handled, took = now + TURN_SECONDS, 0, 0.0
+        events: Events = []
+        until, took = now + TURN_SECONDS, 0.0
         self._flush()
         while not self._tasks.runnable and now < until:
-            events = self._epoll.poll(0, BATCH) or self._wait_for_more(handled, took)
+            events = self._epoll.poll(0, BATCH) or self._wait_for_more(events, took)
             if not events:
                 return False
             began = time.monotonic()
-            handled = len(events)
             for fd, mask in events:
                 self._serve(fd, mask)
             self._flush()
@@ -150,12 +151,12 @@ class Reactor:
             took = now - began
         return True
 
-    def _wait_for_more(self, handled: int, took: float) -> list[tuple[int, int]]:
-        return self._look_on(handled, took) or self._epoll.poll(LINGER_SECONDS, BATCH)
+    def _wait_for_more(self, last: Events, took: float) -> Events:
+        return self._look_on(last, took) or self._epoll.poll(LINGER_SECONDS, BATCH)
 
-    def _look_on(self, handled: int, took: float) -> list[tuple[int, int]]:
+    def _look_on(self, last: Events, took: float) -> Events:
         """Wait a moment for the next event without sleeping, where that pays."""
-        if not handled or not self._spin.allowed(handled, took):
+        if len(last) != 1 or not self._spin.allowed(last[0][0], took):
             return []
         poll, clock = self._epoll.poll, time.monotonic
         until = clock() + self._spin_seconds
