@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -24,6 +25,9 @@ from agent.proxy.pod import LocalPod
 from agent.proxy.tls import ContextStore, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel
+
+# Tunnels for one pair of workloads while bulk moves on each of them.
+TUNNELS_BESIDE_BULK: Final = 4
 
 
 class CannotTunnel(PeerError):
@@ -74,18 +78,33 @@ class Pool:
         """
         A tunnel with room for one more stream; several callers share one handshake.
 
+        One that moves bulk would make a new stream wait behind it, so another is
+        opened beside it, up to a few; while that fails the busy one serves.
+
         Raises: CannotTunnel and other PodlockErrors, for all who waited.
         """
-        while True:
-            for tunnel in self._tunnels.get(key, ()):
-                if tunnel.usable:
-                    return tunnel
-            opening = self._opening.get(key)
-            if opening is None:
-                return await self._open_for_all(pod, key)
-            await opening.done.wait()
-            if opening.error is not None:
-                raise opening.error
+        usable = [t for t in self._tunnels.get(key, ()) if t.usable]
+        quiet = next((t for t in usable if not t.moves_bulk), None)
+        if quiet is not None:
+            return quiet
+        if len(usable) >= TUNNELS_BESIDE_BULK:
+            return min(usable, key=lambda tunnel: tunnel.streams)
+        try:
+            return await self._opened(pod, key)
+        except PodlockError:
+            if not usable or not usable[0].usable:
+                raise
+            return usable[0]
+
+    async def _opened(self, pod: LocalPod, key: PoolKey) -> Tunnel:
+        """The tunnel that somebody is opening, or one that we open."""
+        opening = self._opening.get(key)
+        if opening is None:
+            return await self._open_for_all(pod, key)
+        await opening.done.wait()
+        if opening.error is not None:
+            raise opening.error
+        return await self.tunnel(pod, key)
 
     def purge(self, stale: Callable[[PoolKey], bool], reason: str) -> None:
         """Close every tunnel whose key is `stale`, with the streams on it."""

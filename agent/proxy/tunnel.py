@@ -19,6 +19,7 @@ other. `run` only keeps the tunnel alive and ends it.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -60,6 +61,9 @@ from agent.proxy.tunnel_stream import TunnelStream
 log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
+# So much at once, either way, is bulk; and so long the tunnel counts as busy with it.
+BULK_BYTES: Final = 1 << 16
+BULK_SECONDS: Final = 1.0
 HEARTBEAT: Final = b"podlock!"
 
 # The buffer that every tunnel of this process reads into: what is read is handed on
@@ -113,6 +117,7 @@ class Tunnel:
         self._over = trio.Event()
         self._last_heard = trio.current_time()
         self._stuck_since: float | None = None
+        self._bulk_at = -math.inf
 
     @property
     def usable(self) -> bool:
@@ -123,6 +128,11 @@ class Tunnel:
             and self.codec.available_streams > 0
             and len(self._streams) < self._limits.tunnel_streams
         )
+
+    @property
+    def moves_bulk(self) -> bool:
+        """Whether a stream of small messages had better take another tunnel."""
+        return trio.current_time() - self._bulk_at < BULK_SECONDS
 
     @property
     def streams(self) -> int:
@@ -196,6 +206,8 @@ class Tunnel:
     def commit(self, stream_id: int, count: int) -> None:
         """`count` bytes of a stream stand in `space`; 0 gives the space back."""
         if count:
+            if count >= BULK_BYTES:
+                self._bulk_at = trio.current_time()
             self._outbox.commit(self.codec.data_header(stream_id, count), count)
             self.reactor.later(self.flush)
         else:
@@ -321,6 +333,8 @@ class Tunnel:
                 self._end("closed")
                 return
             self._last_heard = trio.current_time()
+            if count >= BULK_BYTES:
+                self._bulk_at = self._last_heard
             for event in self.codec.receive(_READ_BUFFER[:count]):
                 self._dispatch(event)
             if self.codec.has_output or self.codec.draining:

@@ -22,7 +22,7 @@ from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.pod import LocalPod
-from agent.proxy.pool import CannotTunnel, Pool, PoolKey
+from agent.proxy.pool import TUNNELS_BESIDE_BULK, CannotTunnel, Pool, PoolKey
 from agent.proxy.tls import ContextStore, build_contexts, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel
@@ -199,3 +199,32 @@ async def test_drained() -> None:
             while tunnel.closed is None:
                 await trio.testing.wait_all_tasks_blocked()
         assert tunnel.closed == "drained"
+
+
+async def test_bulk_gets_a_sister() -> None:
+    """Beside a tunnel that moves bulk another one is opened, and found quiet."""
+    async with setting() as s:
+        first = await s.pool.tunnel(s.pod, s.key)
+        first._bulk_at = trio.current_time()
+        second = await s.pool.tunnel(s.pod, s.key)
+        assert second is not first
+        assert await s.pool.tunnel(s.pod, s.key) is second
+        assert s.far.dialled == 2
+
+
+async def test_bulk_does_not_refuse() -> None:
+    """Where no other tunnel can be had, the busy one serves."""
+    async with setting() as s:
+        first = await s.pool.tunnel(s.pod, s.key)
+        first._bulk_at = trio.current_time()
+        s.far.reachable = False
+        assert await s.pool.tunnel(s.pod, s.key) is first
+
+
+async def test_only_so_many_beside_bulk() -> None:
+    """When bulk moves on all of them, the one with the fewest streams is taken."""
+    async with setting() as s:
+        for _ in range(TUNNELS_BESIDE_BULK + 2):
+            tunnel = await s.pool.tunnel(s.pod, s.key)
+            tunnel._bulk_at = trio.current_time()
+        assert s.far.dialled == TUNNELS_BESIDE_BULK
