@@ -116,6 +116,7 @@ class Worker:
         self._nursery.start_soon(self._path.reactor.run)
         self._nursery.start_soon(self._news.run)
         self._nursery.start_soon(self._pool.close_idle)
+        self._nursery.start_soon(self._dialer.tidy)
         while True:
             frame = await self._channel.receive()
             instruction = instructions.decode(frame)

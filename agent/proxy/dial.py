@@ -24,7 +24,7 @@ from agent.proxy.reactor import WRITABLE, Reactor
 from agent.proxy.seams import KernelMaps, PodSockets
 from agent.proxy.session import Traffic
 from agent.proxy.sockets import close_hard, closing
-from agent.proxy.stock import SocketStock
+from agent.proxy.stock import UNUSED_SECONDS, SocketStock
 from agent.proxy.transport import explain
 from agent.tcp import tune
 
@@ -49,6 +49,12 @@ class Dialer:
         self._reactor = reactor
         self._stock = SocketStock(sockets, clock)
         self._timeout_seconds = timeout_seconds
+
+    async def tidy(self) -> None:
+        """Forever: close sockets that were made ahead and are not wanted any more."""
+        while True:
+            await trio.sleep(UNUSED_SECONDS)
+            self._stock.tidy()
 
     def forget(self, pod: LocalPod) -> None:
         """The pod is gone, or its namespace is another one."""

@@ -4,6 +4,7 @@ Sockets in pods' network namespaces, made ahead where they are wanted often.
 To enter a namespace and come back costs as much as the socket itself, and one visit can
 make several. A pod that gets one connection now and then gets one socket for it; while
 its sockets are used up within a second, each visit makes twice as many as the last.
+What nobody took for some seconds is closed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from agent.proxy.seams import PodSockets
 
 MOST_AHEAD: Final = 16
 OFTEN_SECONDS: Final = 1.0
+UNUSED_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -42,6 +44,13 @@ class SocketStock:
         if not shelf.sockets:
             self._fill(shelf, netns_fd, family)
         return shelf.sockets.pop()
+
+    def tidy(self) -> None:
+        """Close what is in stock where none was made for a while."""
+        oldest = self._clock() - UNUSED_SECONDS
+        for key in [key for key, s in self._shelves.items() if s.filled < oldest]:
+            for sock in self._shelves.pop(key).sockets:
+                sock.close()
 
     def drop(self, netns_fd: int) -> None:
         """Close what is in stock for a namespace, before its descriptor is closed."""
