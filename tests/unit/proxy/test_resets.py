@@ -164,6 +164,6 @@ async def test_through_a_tunnel(client_leaves: bool) -> None:
                 socket.socket(fileno=mine.detach()) as leaver,
                 socket.socket(fileno=theirs.detach()) as other,
             ):
-                small_buffers(leaver, other)
+                small_buffers(leaver, other, *ends.ours)
                 endings.add((await leave_by_reset(leaver, other, now), now))
     assert {how for how, _ in endings} == {"ECONNRESET"}, endings
