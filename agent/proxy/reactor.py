@@ -11,8 +11,8 @@ While anything is ready the reactor keeps the thread, handles batch by batch, an
 each batch flushes what the batch has gathered (`later`): that is how many streams
 share one write. When nothing is ready it looks on for a moment (spin.py), then sleeps
 for a millisecond at most: to come back through trio costs more than a hop. It gives the
-thread to trio as soon as any task can run, and every few milliseconds in any case; so
-trio's own deadlines and sockets are late by a millisecond while bytes flow.
+thread to trio after each batch if any task can run, and every few milliseconds in any
+case; so trio's own deadlines and sockets are late by a millisecond while bytes flow.
 """
 
 from __future__ import annotations
@@ -139,8 +139,11 @@ class Reactor:
         events: Events = []
         until, took = now + TURN_SECONDS, 0.0
         self._flush()
-        while not self._tasks.runnable and now < until:
-            events = self._epoll.poll(0, BATCH) or self._wait_for_more(events, took)
+        while True:
+            ready = self._epoll.poll(0, BATCH)
+            if not ready and self._tasks.runnable:
+                return True
+            events = ready or self._wait_for_more(events, took)
             if not events:
                 return False
             began = time.monotonic()
@@ -149,7 +152,9 @@ class Reactor:
             self._flush()
             now = time.monotonic()
             took = now - began
-        return True
+            # Only now: tasks that can always run must not keep bytes from flowing.
+            if self._tasks.runnable or now >= until:
+                return True
 
     def _wait_for_more(self, last: Events, took: float) -> Events:
         return self._look_on(last, took) or self._epoll.poll(LINGER_SECONDS, BATCH)

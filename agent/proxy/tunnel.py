@@ -408,8 +408,9 @@ class Tunnel:
         now, patience = trio.current_time(), self._limits.ping_timeout_seconds
         if now - self._last_heard > patience:
             return f"the peer has been silent for {now - self._last_heard:.0f} s"
-        if self._stuck_since and now - self._stuck_since > patience:
-            return f"the peer has not read for {now - self._stuck_since:.0f} s"
+        stuck = self._stuck_since
+        if stuck is not None and now - stuck > patience:
+            return f"the peer has not read for {now - stuck:.0f} s"
         return None
 
 

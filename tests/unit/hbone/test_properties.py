@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -22,6 +23,9 @@ from agent.hbone.connection import (
     StreamEnded,
 )
 from agent.hbone.frames import ErrorCode, FrameType
+from agent.hbone.inbound import Inbound
+from agent.hbone.reader import FrameReader
+from agent.hbone.settings import DEFAULT
 from tests.unit.hbone.wire import (
     CLIENT_HELLO,
     CONNECT,
@@ -227,3 +231,121 @@ class TestAnyInterleaving:
             end.take()
         exchange(near, far)
         assert near.open_streams == far.open_streams == 0
+
+
+def shape(stream_id: int, flags: int, length: int, pad: int) -> bytes:
+    """A DATA frame; `pad` may claim more padding than there is."""
+    payload = bytes([stream_id]) * length
+    if flags & frames.PADDED:
+        payload = bytes([pad]) + payload
+    return frames.frame(FrameType.DATA, flags, stream_id, payload)
+
+
+# Mostly whole DATA, in runs, on streams that are open, ended, asked for, or none at
+# all; large enough to overrun a window; and now and then a frame of another kind.
+data_frames = st.builds(
+    shape,
+    st.sampled_from([1, 1, 1, 3, 3, 5, 7, 99, 0]),
+    st.sampled_from([0, 0, 0, 0, 0, 0xF6, frames.END_STREAM, frames.PADDED, 9]),
+    st.sampled_from([0, 1, 5, 100, 100, 16_000, frames.MIN_MAX_FRAME_BYTES, 16_385]),
+    st.sampled_from([0, 1, 3, 200]),
+)
+others = st.sampled_from(
+    [
+        headers(7),
+        headers(9, flags=frames.END_HEADERS | frames.END_STREAM),
+        frames.frame(FrameType.HEADERS, 0, 11, BLOCK[:2]),  # its rest is missing
+        frames.rst_stream(3, ErrorCode.CANCEL),
+        frames.window_update(1, 5),
+        frames.window_update(3, 0),
+        frames.ping(b"12345678"),
+        frames.frame_header(7, 0xBE, 0, 9) + b"unknown",
+        EMPTY_SETTINGS,
+        b"\0\0",
+    ]
+)
+traffic = st.lists(data_frames | data_frames | data_frames | others, max_size=14)
+HELLOS = [CLIENT_HELLO, CLIENT_HELLO, CLIENT_HELLO, frames.PREFACE]
+
+
+class TestTheShortWay:
+    """Whole DATA frames pass by the reader; nobody can tell that from outside."""
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        traffic, st.lists(st.integers(0, 40_000), max_size=8), st.sampled_from(HELLOS)
+    )
+    def test_is_not_seen(
+        self, parts: list[bytes], cuts: list[int], hello: bytes
+    ) -> None:
+        """The same events, answers and errors, whatever stands together."""
+        wire = b"".join(parts)
+        by_byte = told(hello, [piece for part in parts for piece in crumbs(part)])
+        in_frames = told(hello, parts)
+        ends = [0, *sorted(min(cut, len(wire)) for cut in cuts), len(wire)]
+        in_pieces = told(hello, [wire[a:b] for a, b in pairwise(ends)])
+        at_once = told(hello, [wire])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Inbound, "_whole_data", lambda *_: 0)
+            long_way = told(hello, [wire])
+
+        assert at_once == long_way
+        assert at_once.said == in_pieces.said == in_frames.said == by_byte.said
+        # An error takes the events of its own call with it.
+        assert in_frames.events == by_byte.events
+        if at_once.failure is None:
+            assert at_once.events == in_pieces.events == by_byte.events
+
+    def test_is_taken(self) -> None:
+        """Or the property above would say nothing."""
+        with pytest.MonkeyPatch.context() as patch:
+            far = ready_server(CLIENT_HELLO)
+            patch.setattr(FrameReader, "read", lambda *_: iter(()))
+            events = far.receive(data(1, b"abc") + data(3, b"de", end=True))
+        assert joined(events) == [(1, b"abc"), (3, b"de"), StreamEnded(3)]
+
+
+@dataclass
+class Told:
+    """What a connection made of its peer's bytes."""
+
+    events: list[object]
+    said: bytes
+    failure: str | None
+
+
+def ready_server(hello: bytes) -> Connection:
+    """
+    A server with streams 1 and 3 accepted and 5 asked for, and a window that a few
+    frames fill; or, if `hello` lacks the SETTINGS, one that waits for them.
+    """
+    far = Connection(Role.SERVER, replace(DEFAULT, initial_window_size=65_535))
+    far.receive(hello)
+    if hello == CLIENT_HELLO:
+        far.receive(headers(1) + headers(3) + headers(5))
+        far.accept(1)
+        far.accept(3)
+    far.take_output()
+    return far
+
+
+def crumbs(part: bytes) -> list[bytes]:
+    """A frame byte by byte, but for the middle of a long payload."""
+    ends = len(part) - 5
+    middle = [part[12:ends]] if ends > 12 else []
+    after = max(12, ends)
+    begins = [part[i : i + 1] for i in range(min(12, len(part)))]
+    return begins + middle + [part[i : i + 1] for i in range(after, len(part))]
+
+
+def told(hello: bytes, parts: list[bytes]) -> Told:
+    far = ready_server(hello)
+    events: list[Event] = []
+    failure = None
+    for part in parts:
+        try:
+            events += far.receive(part)
+        except ProtocolError as error:
+            failure = str(error)
+            break
+    return Told(joined(events), far.take_output(), failure)

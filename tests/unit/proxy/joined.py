@@ -55,6 +55,8 @@ class Joined:
     traffic: list[Traffic] = field(default_factory=list)
     apps: list[trio.SocketStream] = field(default_factory=list)
     next_server: socket.socket | None = None
+    ours: tuple[socket.socket, ...] = ()
+    """The proxy's two ends of the last connection's applications."""
 
     async def connect(self) -> tuple[trio.SocketStream, trio.SocketStream]:
         """A connection through the tunnel: the client's and the server's end."""
@@ -62,6 +64,7 @@ class Joined:
         server_app, server_sock = app_pair()
         self.apps += [client_app, server_app]
         self.next_server = server_sock
+        self.ours = client_sock, server_sock
         stream = self.client.open_stream(ConnectRequest("10.0.0.2:80"))
         assert await stream.answer() == 200
         self.nursery.start_soon(self._relay, stream, client_sock, True)

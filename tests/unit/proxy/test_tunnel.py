@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -9,11 +10,29 @@ import struct
 
 import pytest
 import trio
+import trio.testing
 
+from agent.errors import PodlockError
 from agent.hbone.connection import ConnectRequest
+from agent.hbone.events import DataReceived
+from agent.hbone.frames import FrameType, frame
+from agent.proxy.session import Meter, Traffic
+from agent.proxy.sockets import closing
+from agent.proxy.transport import Transport
 from agent.proxy.tunnel import TunnelLost
+from agent.proxy.tunnel_stream import TunnelStream
+from agent.tcp import tune
 from tests.unit.identity.parts import API, BATCH
-from tests.unit.proxy.joined import Joined, joined
+from tests.unit.proxy.joined import (
+    LIMITS,
+    Joined,
+    Scripted,
+    joined,
+    scripted,
+    tcp_pair,
+)
+
+REQUEST = ConnectRequest("10.0.0.2:80")
 
 
 async def read_all(stream: trio.SocketStream) -> bytes:
@@ -127,3 +146,193 @@ async def test_who_is_at_the_other_end() -> None:
         assert ends.client.peer.spiffe_id == API
         assert ends.server.peer.spiffe_id == BATCH
         assert ends.client.remote == ends.server.local
+
+
+def shrink(*transports: Transport) -> None:
+    """Small socket buffers, so that a far end that does not read is soon noticed."""
+    for transport in transports:
+        tune(transport.tls)  # or Nagle's delay, which is real time
+        transport.tls.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        transport.tls.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+
+
+async def carried(ends: Scripted) -> tuple[TunnelStream, socket.socket]:
+    """A stream that relays, and the application's socket."""
+    stream = ends.tunnel.open_stream(REQUEST)
+    await ends.hear()
+    ends.codec.accept(stream.id)
+    ends.say()
+    assert await stream.answer() == 200
+    app, ours = tcp_pair()
+
+    async def relay() -> None:
+        with contextlib.suppress(PodlockError), closing(ours), stream.aborting():
+            await stream.relay(ours, Meter(Traffic(), app_is_client=True))
+
+    ends.nursery.start_soon(relay)
+    return stream, app
+
+
+async def send_until_held(app: socket.socket) -> int:
+    """Bytes until nobody takes any more; how many they were."""
+    sent = 0
+    with trio.fail_after(5):
+        while True:
+            try:
+                sent += app.send(bytes(65536))
+            except BlockingIOError:
+                await trio.testing.wait_all_tasks_blocked()
+                try:
+                    sent += app.send(bytes(65536))
+                except BlockingIOError:
+                    return sent
+
+
+def hear_now(ends: Scripted) -> int:
+    """Read what is at the far end now; how many bytes of payload it was."""
+    buffer, got = memoryview(bytearray(1 << 18)), 0
+    while (count := ends.far.receive_now(buffer)) is not None:
+        for event in ends.codec.receive(buffer[:count]):
+            if isinstance(event, DataReceived):
+                got += len(event.data)
+                ends.codec.consumed(event.stream_id, len(event.data))
+    return got
+
+
+class TestSending:
+    async def test_goes_on_after_it_was_held(self) -> None:
+        """When the far end reads again, every stream that was held goes on."""
+        async with scripted() as ends:
+            shrink(ends.tunnel.transport, ends.far)
+            apps = [(await carried(ends))[1] for _ in range(3)]
+            sent = 0
+            for app in apps:
+                sent += await send_until_held(app)
+                app.shutdown(socket.SHUT_WR)
+            got = 0
+            with trio.fail_after(5):
+                while got < sent:
+                    await trio.testing.wait_all_tasks_blocked()
+                    got += hear_now(ends)
+                    ends.say()
+            assert got == sent
+            for app in apps:
+                app.close()
+
+    async def test_is_not_watched_for_room_when_there_is_nothing(self) -> None:
+        """A tunnel that was stuck and is not any more costs nothing while idle."""
+        async with scripted() as ends:
+            shrink(ends.tunnel.transport, ends.far)
+            _, app = await carried(ends)
+            sent = await send_until_held(app)
+            got = 0
+            with trio.fail_after(5):  # a busy loop would never be blocked
+                while got < sent:
+                    await trio.testing.wait_all_tasks_blocked()
+                    got += hear_now(ends)
+                    ends.say()
+                await trio.testing.wait_all_tasks_blocked()
+            app.close()
+
+    async def test_tells_what_the_peer_said_before_it_left(self) -> None:
+        """A failed write is the lesser reason: what was received tells the better."""
+        async with scripted() as ends:
+            await trio.testing.wait_all_tasks_blocked()
+            ends.far.send_now(memoryview(frame(FrameType.DATA, 0, 0, b"x")))
+            ends.far.tls.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            os.close(ends.far.tls.detach())
+            # In the same step, so that the write finds out first.
+            stream = ends.tunnel.open_stream(REQUEST)
+            with pytest.raises(TunnelLost, match="before SETTINGS"):
+                await stream.answer()
+            assert ends.tunnel.broken
+
+    async def test_tells_that_it_was_cut(self) -> None:
+        """Where the peer said nothing, the write's own reason is told."""
+        async with scripted() as ends:
+            await trio.testing.wait_all_tasks_blocked()
+            ends.far.tls.setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+            )
+            os.close(ends.far.tls.detach())
+            stream = ends.tunnel.open_stream(REQUEST)
+            with pytest.raises(TunnelLost, match=r"reset|pipe|cut"):
+                await stream.answer()
+            assert ends.tunnel.broken
+
+
+class TestAPeerThatDoesNotRead:
+    async def tick(self, ends: Scripted, clock: trio.testing.MockClock) -> None:
+        """Ten seconds pass; the far end is heard of."""
+        ends.codec.ping(b"far away")
+        ends.say()
+        await trio.testing.wait_all_tasks_blocked()
+        clock.jump(LIMITS.ping_interval_seconds)
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def stuck(self, ends: Scripted) -> socket.socket:
+        shrink(ends.tunnel.transport, ends.far)
+        _, app = await carried(ends)
+        await send_until_held(app)
+        return app
+
+    async def test_is_given_up(self, mock_clock: trio.testing.MockClock) -> None:
+        """Though it is heard of all the time; the reason says what was wrong."""
+        async with scripted() as ends:
+            app = await self.stuck(ends)
+            for _ in range(2):
+                await self.tick(ends, mock_clock)
+                assert ends.tunnel.closed is None
+            await self.tick(ends, mock_clock)
+            assert ends.tunnel.closed == "the peer has not read for 30 s"
+            app.close()
+
+    async def test_but_not_one_that_reads_slowly(
+        self, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A byte between two looks is enough, for as long as it takes."""
+        async with scripted() as ends:
+            shrink(ends.tunnel.transport, ends.far)
+            room = 0
+
+            def send_now(data: memoryview) -> int:
+                nonlocal room
+                count = min(room, len(data))
+                room -= count
+                return count
+
+            monkeypatch.setattr(ends.tunnel.transport, "send_now", send_now)
+            # The real socket would tell of room all the time.
+            monkeypatch.setattr(ends.tunnel.reactor, "change", lambda *_: None)
+            ends.tunnel.open_stream(REQUEST)
+            for _ in range(12):
+                room = 1
+                await self.tick(ends, mock_clock)
+                assert ends.tunnel.closed is None
+            assert ends.tunnel._outbox  # it was never done
+            for _ in range(3):
+                await self.tick(ends, mock_clock)
+            assert "has not read" in str(ends.tunnel.closed)
+
+    async def test_nor_one_that_has_nothing_to_read(
+        self, mock_clock: trio.testing.MockClock
+    ) -> None:
+        """A tunnel that stands idle, but answers, is kept."""
+        async with scripted() as ends:
+            for _ in range(12):
+                await self.tick(ends, mock_clock)
+                hear_now(ends)
+                ends.say()
+            assert ends.tunnel.closed is None
+
+    async def test_a_silent_one(self, mock_clock: trio.testing.MockClock) -> None:
+        """Nothing heard for longer than the limit, and nothing to send either."""
+        async with scripted() as ends:
+            for _ in range(3):
+                assert ends.tunnel.closed is None
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(LIMITS.ping_interval_seconds)
+                await trio.testing.wait_all_tasks_blocked()
+            assert ends.tunnel.closed == "the peer has been silent for 30 s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -11,14 +12,17 @@ import trio.testing
 
 from agent.errors import Refused
 from agent.hbone.connection import ConnectRequest, ErrorCode
-from agent.hbone.events import DataReceived, StreamEnded
+from agent.hbone.events import DataReceived, StreamEnded, StreamReset
 from agent.hbone.settings import DEFAULT
+from agent.proxy.reactor import Reactor, Ready
 from agent.proxy.session import Meter, Traffic
-from agent.proxy.sockets import closing
-from agent.proxy.tunnel_stream import PeerReset, TunnelStream
+from agent.proxy.sockets import LINGER_RESET, closing
+from agent.proxy.tunnel_stream import ApplicationGone, PeerReset, TunnelStream
 from tests.unit.proxy.joined import Scripted, app_pair, scripted
 
 REQUEST = ConnectRequest("10.0.0.2:80")
+WINDOW = 65535  # the least that a codec of ours announces
+LITTLE = replace(DEFAULT, initial_window_size=WINDOW)
 
 
 class Relayed:
@@ -183,3 +187,89 @@ class TestAPeerThatDoesNotRead:
             with trio.fail_after(2):
                 assert await relayed.finished() is not None
             assert ends.tunnel.closed
+
+
+class TestAPausedSocket:
+    """While the peer grants no window, the application's socket is not watched."""
+
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
+        """How often each descriptor's handler was called."""
+        calls: Counter[int] = Counter()
+        watch = Reactor.watch
+
+        def counted(self: Reactor, fd: int, events: int, ready: Ready) -> None:
+            def tell(mask: int) -> None:
+                calls[fd] += 1
+                ready(mask)
+
+            watch(self, fd, events, tell)
+
+        monkeypatch.setattr(Reactor, "watch", counted)
+        return calls
+
+    async def paused(self, ends: Scripted) -> Relayed:
+        """Its whole window is used up, and more waits in the socket."""
+        relayed = Relayed(ends, await opened(ends))
+        await relayed.app.send_all(bytes(WINDOW + 1000))
+        heard = 0
+        while heard < WINDOW:
+            for event in await ends.hear():
+                assert isinstance(event, DataReceived)
+                heard += len(event.data)
+        await trio.testing.wait_all_tasks_blocked()
+        return relayed
+
+    async def test_is_left_alone(self, calls: Counter[int]) -> None:
+        """Neither more bytes nor an end of them wake the worker."""
+        async with scripted(LITTLE) as ends:
+            relayed = await self.paused(ends)
+            before = calls[relayed.ours.fileno()]
+            for _ in range(5):
+                await relayed.app.send_all(b"more")
+                await trio.testing.wait_all_tasks_blocked()
+            await relayed.app.send_eof()
+            await trio.testing.wait_all_tasks_blocked()
+            assert calls[relayed.ours.fileno()] - before <= 1
+            relayed.app.socket.close()
+
+    async def test_a_reset_is_noticed(self, calls: Counter[int]) -> None:
+        """At once, not when the peer grants more; and the peer hears of it."""
+        async with scripted(LITTLE) as ends:
+            relayed = await self.paused(ends)
+            descriptor = relayed.ours.fileno()
+            before = calls[descriptor]
+            app = relayed.app.socket
+            app.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+            app.close()
+            assert isinstance(await relayed.finished(), ApplicationGone)
+            assert calls[descriptor] - before == 1
+            told = await ends.hear()
+            assert told == [StreamReset(relayed.stream.id, ErrorCode.CONNECT_ERROR)]
+
+    async def test_a_hang_up_is_not_told_for_ever(self, calls: Counter[int]) -> None:
+        """Both halves ended at the socket, bytes left in it: no busy loop."""
+        async with scripted(LITTLE) as ends:
+            relayed = await self.paused(ends)
+            descriptor = relayed.ours.fileno()
+            before = calls[descriptor]
+            ends.codec.end_stream(relayed.stream.id)
+            ends.say()
+            assert await relayed.app.receive_some(1) == b""
+            await relayed.app.send_eof()
+            with trio.fail_after(5):  # a busy loop would never be blocked
+                await trio.testing.wait_all_tasks_blocked()
+                for _ in range(50):
+                    await trio.lowlevel.checkpoint()
+                await trio.testing.wait_all_tasks_blocked()
+            assert calls[descriptor] - before <= 2
+            # With a window again, what was left and the end are passed on.
+            ends.codec.consumed(relayed.stream.id, WINDOW)
+            ends.say()
+            told: list[object] = []
+            with trio.fail_after(5):
+                while StreamEnded(relayed.stream.id) not in told:
+                    told += await ends.hear()
+            left = [len(e.data) for e in told if isinstance(e, DataReceived)]
+            assert sum(left) == 1000
+            assert await relayed.finished() is None
