@@ -337,6 +337,8 @@ class Tunnel:
                 self._bulk_at = self._last_heard
             for event in self.codec.receive(_READ_BUFFER[:count]):
                 self._dispatch(event)
+                if self.closed is not None:
+                    return  # by what this event led to
             if self.codec.has_output or self.codec.draining:
                 self.wake()
             if not self.transport.concluded:
