@@ -180,4 +180,7 @@ class Reactor:
         while self._later:
             flushes, self._later = self._later, {}
             for flush in flushes:
-                flush()
+                try:
+                    flush()
+                except Exception:  # as in `_serve`
+                    log.exception("a flush failed by a bug")
