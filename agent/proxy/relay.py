@@ -168,8 +168,11 @@ class _Side:
             self._pair.half_ended()
 
     def _flush(self) -> None:
-        with memoryview(self._backlog) as waiting:
-            taken = self._socket.send(waiting)
+        try:
+            with memoryview(self._backlog) as waiting:
+                taken = self._socket.send(waiting)
+        except BlockingIOError:  # also where it was told writable: no memory for now
+            return
         del self._backlog[:taken]
         if self._backlog:
             return
