@@ -19,7 +19,6 @@ other. `run` only keeps the tunnel alive and ends it.
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -108,11 +107,12 @@ class Tunnel:
         self._on_malformed = on_malformed
         self._streams: dict[int, TunnelStream] = {}
         self._outbox = Outbox(path.buffers)
-        self._held: deque[TunnelStream] = deque()
+        self._held: dict[TunnelStream, None] = {}  # in order, each once
         self._descriptor = -1  # while the reactor watches it
         self._over = trio.Event()
         self._last_heard = trio.current_time()
         self._stuck_since: float | None = None
+        self._sends = True  # False: the peer is gone, what it said is read to the end
 
     @property
     def usable(self) -> bool:
@@ -203,12 +203,20 @@ class Tunnel:
 
     def hold(self, stream: TunnelStream) -> None:
         """The stream has something to send, and goes on when there is space."""
-        self._held.append(stream)
+        self._held[stream] = None
 
     def flush(self) -> None:
         """Send what there is, as far as the peer takes it."""
-        if self.closed is not None:
+        if self.closed is not None or not self._sends:
             return
+        try:
+            self._flush()
+        except Exception:  # a bug ends this tunnel, and its streams hear of it
+            log.exception("tunnel failed by a bug", peer=str(self.remote))
+            self._sends = False
+            self._break("internal error")
+
+    def _flush(self) -> None:
         self._collect()
         try:
             while self._outbox:
@@ -243,14 +251,19 @@ class Tunnel:
         self._stuck_since = None
         if self._descriptor >= 0:
             self.reactor.change(self._descriptor, READABLE)
-        held, self._held = self._held, deque()
+        held, self._held = self._held, {}
         for stream in held:
             stream.resume()
 
     def _fail_to_send(self, error: TransportFailed) -> None:
-        """What the peer said before it left tells the reason better."""
+        """
+        Read to the end what the peer said before it left: bytes of applications, and
+        the reason. What that makes us say is not sent: reading is not re-entrant.
+        """
+        self._sends = False
         try:
-            self._receive()
+            while self._receive():
+                pass
         except (ProtocolError, TransportFailed) as better:
             error = TransportFailed(str(better))
         self._break(str(error))
@@ -277,7 +290,8 @@ class Tunnel:
         if self.closed is not None:
             return
         self.closed = reason
-        self._farewell()
+        if self._sends:
+            self._farewell()
         if self._descriptor >= 0:
             self.reactor.forget(self._descriptor)
         self.transport.close()
@@ -314,19 +328,20 @@ class Tunnel:
             log.exception("tunnel failed by a bug", peer=str(self.remote))
             self._break("internal error")
 
-    def _receive(self) -> None:
-        """Raises: ProtocolError, TransportFailed."""
+    def _receive(self) -> bool:
+        """Whether there may be more now. Raises: ProtocolError, TransportFailed."""
         while (count := self.transport.receive_now(_READ_BUFFER)) is not None:
             if count == 0:
                 self._end("closed")
-                return
+                return False
             self._last_heard = trio.current_time()
             for event in self.codec.receive(_READ_BUFFER[:count]):
                 self._dispatch(event)
             if self.codec.has_output or self.codec.draining:
                 self.wake()
             if not self.transport.concluded:
-                return
+                return True
+        return False
 
     def _dispatch(self, event: Event) -> None:
         match event:
