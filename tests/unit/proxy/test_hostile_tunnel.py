@@ -147,7 +147,7 @@ async def test_a_stream_is_held_once() -> None:
 async def test_a_fault_of_ours_ends_the_tunnel_and_nothing_else() -> None:
     """A bug while sending is told to the streams; their applications do not wait."""
 
-    def fail(data: memoryview) -> int:  # noqa: ARG001
+    def fail(data: memoryview) -> int:
         raise AssertionError("a bug")
 
     async with scripted() as ends:
