@@ -134,13 +134,20 @@ class Reactor:
             trio.lowlevel.remove_instrument(self._tasks)
 
     def _turn(self) -> bool:
-        """Serve until nothing comes (False), or until trio must have its turn."""
-        now = time.monotonic()
+        """
+        Serve until nothing comes (False), or until trio must have its turn.
+
+        One batch in any case: peers that keep tasks busy (handshakes, byte by byte)
+        must not keep bytes from flowing.
+        """
         events: Events = []
-        until, took = now + TURN_SECONDS, 0.0
+        until, took = time.monotonic() + TURN_SECONDS, 0.0
         self._flush()
-        while not self._tasks.runnable and now < until:
-            events = self._epoll.poll(0, BATCH) or self._wait_for_more(events, took)
+        while True:
+            ready = self._epoll.poll(0, BATCH)
+            if not ready and self._tasks.runnable:
+                return True
+            events = ready or self._wait_for_more(events, took)
             if not events:
                 return False
             began = time.monotonic()
@@ -149,7 +156,8 @@ class Reactor:
             self._flush()
             now = time.monotonic()
             took = now - began
-        return True
+            if self._tasks.runnable or now >= until:
+                return True
 
     def _wait_for_more(self, last: Events, took: float) -> Events:
         return self._look_on(last, took) or self._epoll.poll(LINGER_SECONDS, BATCH)

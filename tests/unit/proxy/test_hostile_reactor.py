@@ -54,3 +54,37 @@ def test_more_control_frames_than_a_buffer_holds() -> None:
         sent += piece
         outbox.sent(len(piece))
     assert sent == frames + b"behind"
+
+
+async def test_busy_tasks_do_not_starve_the_sockets() -> None:
+    """A task that can always run, and a socket that is ready: both have their turn."""
+    reactor = Reactor()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    served = trio.Event()
+    turns = 0
+
+    def ready(_mask: int) -> None:
+        ours.recv(1)
+        served.set()
+
+    async def never_rests() -> None:
+        nonlocal turns
+        while not served.is_set() and turns < 10_000:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reactor.run)
+            reactor.watch(ours.fileno(), READABLE, ready)
+            theirs.send(b"a")
+            for _ in range(3):
+                nursery.start_soon(never_rests)
+            with trio.move_on_after(5):
+                await served.wait()
+            reactor.forget(ours.fileno())
+            nursery.cancel_scope.cancel()
+    reactor.close()
+    assert served.is_set()
+    assert turns < 100

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
+from typing import cast
 
 import trio
+import trio.testing
 
+from agent.proxy.live import LiveConnection, Register, Revoked
+from agent.proxy.pod import LocalPod
+from agent.proxy.reactor import Reactor
 from agent.proxy.relay import relay
-from agent.proxy.session import Traffic
-from tests.unit.proxy.joined import app_pair, data_path
+from agent.proxy.session import End, Traffic
+from tests.unit.proxy.joined import app_pair, data_path, tcp_pair
 
 
 class _NoMemory(socket.socket):
@@ -39,3 +45,36 @@ async def test_writable_but_not_yet() -> None:
     near.close()
     busy.close()
     await client.aclose()
+
+
+async def test_no_byte_after_revocation() -> None:
+    """From the moment of `revoke` on nothing is relayed, whoever runs next."""
+    pod = cast(LocalPod, SimpleNamespace(uid="uid"))
+    for _ in range(30):
+        client, near = tcp_pair()
+        server, far = app_pair()
+        live = Register(0, lambda _: None, lambda: 0.0).begin(
+            pod, "inbound", "plaintext", End("client"), End("server")
+        )
+        async with data_path() as path, trio.open_nursery() as nursery:
+            nursery.start_soon(relayed, live, near, far, path.reactor)
+            await trio.testing.wait_all_tasks_blocked()
+            client.send(b"on time")
+            with trio.fail_after(2):
+                assert await server.receive_some() == b"on time"
+            await trio.testing.wait_all_tasks_blocked(0.002)
+            client.send(b"late")
+            live.revoke(Revoked("for the test"))
+        near.close()
+        far.close()
+        with trio.fail_after(2):
+            assert await server.receive_some() == b""
+        client.close()
+        await server.aclose()
+
+
+async def relayed(
+    live: LiveConnection, near: socket.socket, far: socket.socket, reactor: Reactor
+) -> None:
+    with live.scope:
+        await relay(near, far, live.session.traffic, reactor, live.is_revoked)
