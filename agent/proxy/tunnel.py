@@ -41,6 +41,7 @@ from agent.hbone.events import (
     DataReceived,
     Event,
     MalformedRequest,
+    PongReceived,
     StreamEnded,
     StreamReset,
     WindowOpened,
@@ -60,6 +61,7 @@ log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
 HEARTBEAT: Final = b"podlock!"
+LAST_WORD: Final = b"all read"
 
 # The buffer that every tunnel of this process reads into: what is read is handed on
 # before anything can wait, so one is enough.
@@ -112,6 +114,8 @@ class Tunnel:
         self._over = trio.Event()
         self._last_heard = trio.current_time()
         self._stuck_since: float | None = None
+        self._asked_to_part = False
+        self._may_part = False
         self._sends = True  # False: the peer is gone, what it said is read to the end
 
     @property
@@ -234,7 +238,7 @@ class Tunnel:
         if self._stuck_since is not None:
             self._unstick()
         if self.codec.farewell_said and not self._streams:
-            self._end("drained")
+            self._part()
 
     def _collect(self) -> None:
         if self.codec.has_output:
@@ -282,8 +286,23 @@ class Tunnel:
             self.codec.goaway()
             self.wake()
 
+    def _part(self) -> None:
+        """
+        Drained: close when the peer has read all, which its answer to a ping shows.
+
+        What a peer says to a socket that was closed before, a WINDOW_UPDATE say, makes
+        the kernel reset the connection and drop what it has not sent (RFC 2525 2.17).
+        """
+        if self._may_part:
+            self._end("drained")
+        elif not self._asked_to_part:
+            self._asked_to_part = True
+            self.codec.ping(LAST_WORD)
+            self.wake()
+
     def _break(self, reason: str) -> None:
-        self.broken = self.closed is None
+        # A peer that parted first, and did not wait for us, broke nothing.
+        self.broken = self.closed is None and not self._asked_to_part
         self._end(reason)
 
     def _end(self, reason: str) -> None:
@@ -355,6 +374,8 @@ class Tunnel:
             case StreamEnded() | StreamReset() | Answered():
                 if stream := self._streams.get(event.stream_id):
                     stream.hear(event)
+            case PongReceived(payload):
+                self._may_part = self._may_part or payload == LAST_WORD
             case ConnectRequested(stream_id, request):
                 self._request(stream_id, request)
             case MalformedRequest(stream_id, reason):
@@ -362,7 +383,7 @@ class Tunnel:
                 if self._on_malformed is not None:
                     self._on_malformed(self, reason)
             case _:
-                # SETTINGS, PONG: hearing them was all. GOAWAY: the codec drains, and
+                # SETTINGS: hearing them was all. GOAWAY: the codec drains, and
                 # the streams that were lost by it come as StreamReset.
                 pass
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -14,7 +16,7 @@ from agent.proxy import tunnel as tunnel_module
 from agent.proxy.sockets import LINGER_RESET
 from agent.proxy.tunnel_stream import TunnelStream
 from agent.tcp import tune
-from tests.unit.proxy.joined import Scripted, scripted
+from tests.unit.proxy.joined import Scripted, joined, scripted
 from tests.unit.proxy.test_tunnel_stream import REQUEST, Relayed, opened
 
 RECORD = 16384
@@ -40,6 +42,13 @@ def data(ends: Scripted, stream: TunnelStream, payload: bytes, *, end: bool) -> 
 def send(ends: Scripted, out: bytes) -> None:
     tune(ends.far.tls)  # on the wire at once: a reset drops what waits to be sent
     assert ends.far.send_now(memoryview(out)) == len(out)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let everybody run until it is so."""
+    with trio.fail_after(5):
+        while not holds():
+            await trio.lowlevel.checkpoint()
 
 
 async def received(relayed: Relayed) -> bytes:
@@ -156,3 +165,33 @@ async def test_a_fault_of_ours_ends_the_tunnel_and_nothing_else() -> None:
         await relayed.app.send_all(b"hello")
         assert await relayed.finished() is not None
         assert ends.tunnel.closed is not None
+
+
+async def test_a_tunnel_that_drains_loses_nothing() -> None:
+    """The last stream's bytes wait in the kernel, for the peer reads slowly; what that
+    peer says meanwhile must not find a closed socket, whose reset would drop them."""
+    async with joined() as ends:
+        client, server = ends.client, ends.server
+        client.transport.tls.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+        server.transport.tls.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
+        asking, answering = await ends.connect()
+        await asking.send_eof()
+        assert await answering.receive_some() == b""
+        server.drain()
+        await until(lambda: server.codec.farewell_said)
+        receive_now = client.transport.receive_now
+        client.transport.receive_now = lambda buffer: None  # type: ignore[method-assign]  # noqa: ARG005
+        answer = os.urandom(150_000)
+        await answering.send_all(answer)
+        await answering.send_eof()
+        await until(lambda: not server.streams)
+        client.codec.ping(b"are you?")
+        client.wake()
+        await trio.lowlevel.checkpoint()
+        client.transport.receive_now = receive_now  # type: ignore[method-assign]
+
+        with trio.fail_after(5):
+            assert b"".join([piece async for piece in asking]) == answer
+        await until(lambda: client.closed is not None and server.closed is not None)
+        assert not client.broken
+        assert not server.broken
