@@ -8,6 +8,7 @@ it; then the sockets, at both ends. Where anything fails the proxy goes on.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -222,15 +223,29 @@ class Direct:
         unfinished, self._unfinished = [*self._unfinished, *revoked], []
         ended: set[int] = set()
         for each in revoked:
-            self._maps.withdraw(each.pair.netns, each.pair.destination)
             self._in_force.discard(each.pair)
             verdict = self._ids.pop(each.pair)
             self._tracer.revoked(verdict, each)
             ended.add(verdict)
+        stuck = [each for each in unfinished if not self._withdrawn(each.pair)]
         if ended:
-            self._maps.forget_notes(ended)
+            with contextlib.suppress(KernelError):  # they are void without verdicts
+                self._maps.forget_notes(ended)
         if unfinished:
             self._end(unfinished)
+        # Once more at the next refresh, sockets and all.
+        again = [each for each in stuck if each not in self._unfinished]
+        self._unfinished += again
+
+    def _withdrawn(self, pair: Pair) -> bool:
+        """Whether a revoked verdict is gone; not one that was learned anew since."""
+        try:
+            if pair not in self._held:
+                self._maps.withdraw(pair.netns, pair.destination)
+        except KernelError as error:
+            self._note("revocation-failed", str(pair.destination), str(error))
+            return False
+        return True
 
     def _end(self, revocations: Sequence[Revocation]) -> None:
         """

@@ -75,6 +75,10 @@ class LiveConnection:
                 self.stream.fail(reason)
             self.scope.cancel()
 
+    def is_revoked(self) -> bool:
+        """Whether it was ended by `revoke`; its task may not have heard yet."""
+        return self.revoked is not None
+
     def meter(self, *, app_is_client: bool) -> Meter:
         """The session's counters, as seen from one application's socket."""
         return Meter(self.session.traffic, app_is_client)

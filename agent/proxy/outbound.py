@@ -106,7 +106,8 @@ class Outbound:
         onward = await self.dialer.reach(live.pod, to)
         with closing(onward):
             live.opened()
-            await relay(sock, onward, live.session.traffic, self.reactor)
+            traffic = live.session.traffic
+            await relay(sock, onward, traffic, self.reactor, live.is_revoked)
 
     async def _through_tunnel(
         self,

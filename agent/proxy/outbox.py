@@ -56,14 +56,16 @@ class Outbox:
 
     def append(self, frames: bytes) -> None:
         """Control frames, behind everything that is there."""
-        end = self._end + len(frames)
-        if self._overflow or end > BUFFER_BYTES:
-            self._overflow += frames
-            return
-        if self._buffer is None:
-            self._buffer = self._buffers.take()
-        self._buffer[self._end : end] = frames
-        self._end = end
+        # There is no overflow without a full buffer: what one read made us answer may
+        # exceed a buffer, and comes when there is none.
+        room = 0 if self._overflow else BUFFER_BYTES - self._end
+        fits = frames[:room]
+        if fits:
+            if self._buffer is None:
+                self._buffer = self._buffers.take()
+            self._buffer[self._end : self._end + len(fits)] = fits
+            self._end += len(fits)
+        self._overflow += frames[room:]
 
     @property
     def pending(self) -> memoryview:
@@ -82,9 +84,7 @@ class Outbox:
         self._release()
         if self._overflow:
             waiting, self._overflow = self._overflow, bytearray()
-            self.append(bytes(waiting[:BUFFER_BYTES]))
-            if len(waiting) > BUFFER_BYTES:
-                self._overflow = waiting[BUFFER_BYTES:]
+            self.append(bytes(waiting))
 
     def clear(self) -> None:
         """The tunnel is over."""

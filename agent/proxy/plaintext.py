@@ -61,4 +61,4 @@ class InboundPlaintext:
         traffic = live.session.traffic
         with self.dialer.carrying(live.pod, app, traffic):
             live.opened()
-            await relay(sock, app, traffic, self.reactor)
+            await relay(sock, app, traffic, self.reactor, live.is_revoked)

@@ -134,10 +134,14 @@ class Reactor:
             trio.lowlevel.remove_instrument(self._tasks)
 
     def _turn(self) -> bool:
-        """Serve until nothing comes (False), or until trio must have its turn."""
-        now = time.monotonic()
+        """
+        Serve until nothing comes (False), or until trio must have its turn.
+
+        One batch in any case: peers that keep tasks busy (handshakes, byte by byte)
+        must not keep bytes from flowing.
+        """
         events: Events = []
-        until, took = now + TURN_SECONDS, 0.0
+        until, took = time.monotonic() + TURN_SECONDS, 0.0
         self._flush()
         while True:
             ready = self._epoll.poll(0, BATCH)
@@ -185,4 +189,7 @@ class Reactor:
         while self._later:
             flushes, self._later = self._later, {}
             for flush in flushes:
-                flush()
+                try:
+                    flush()
+                except Exception:  # as in `_serve`
+                    log.exception("a flush failed by a bug")

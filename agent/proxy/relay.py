@@ -29,9 +29,12 @@ async def relay(
     server: socket.socket,
     traffic: Traffic,
     reactor: Reactor,
+    revoked: Callable[[], bool] = lambda: False,
 ) -> None:
     """
     Relay until both sides have finished; the sockets stay the caller's.
+
+    Nothing is relayed while `revoked()`: the reactor may come before this task does.
 
     Raises: ApplicationGone, when either side reset; the caller passes that on.
     """
@@ -42,7 +45,7 @@ async def relay(
     def received(count: int) -> None:
         traffic.received += count
 
-    pair = _Pair(reactor)
+    pair = _Pair(reactor, revoked)
     up = _Side("client", client, pair)
     down = _Side("server", server, pair)
     up.join(down, sent)
@@ -61,8 +64,9 @@ async def relay(
 class _Pair:
     """Two sides, until both have ended or one has failed."""
 
-    def __init__(self, reactor: Reactor) -> None:
+    def __init__(self, reactor: Reactor, revoked: Callable[[], bool]) -> None:
         self.reactor = reactor
+        self.revoked = revoked
         self.over = trio.Event()
         self.failure: ApplicationGone | None = None
         self._open_halves = 2
@@ -116,7 +120,7 @@ class _Side:
             self._pair.reactor.change(self._descriptor, events)
 
     def _ready(self, mask: int) -> None:
-        if self._pair.over.is_set():
+        if self._pair.over.is_set() or self._pair.revoked():
             return
         try:
             if mask & WRITABLE and self._backlog:
@@ -168,8 +172,11 @@ class _Side:
             self._pair.half_ended()
 
     def _flush(self) -> None:
-        with memoryview(self._backlog) as waiting:
-            taken = self._socket.send(waiting)
+        try:
+            with memoryview(self._backlog) as waiting:
+                taken = self._socket.send(waiting)
+        except BlockingIOError:  # also where it was told writable: no memory for now
+            return
         del self._backlog[:taken]
         if self._backlog:
             return

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -43,6 +42,7 @@ from agent.hbone.events import (
     DataReceived,
     Event,
     MalformedRequest,
+    PongReceived,
     StreamEnded,
     StreamReset,
     WindowOpened,
@@ -65,6 +65,7 @@ READ_BUFFER_BYTES: Final = 1 << 18
 BULK_BYTES: Final = 1 << 16
 BULK_SECONDS: Final = 1.0
 HEARTBEAT: Final = b"podlock!"
+LAST_WORD: Final = b"all read"
 
 # The buffer that every tunnel of this process reads into: what is read is handed on
 # before anything can wait, so one is enough.
@@ -112,12 +113,15 @@ class Tunnel:
         self._on_malformed = on_malformed
         self._streams: dict[int, TunnelStream] = {}
         self._outbox = Outbox(path.buffers)
-        self._held: deque[TunnelStream] = deque()
+        self._held: dict[TunnelStream, None] = {}  # in order, each once
         self._descriptor = -1  # while the reactor watches it
         self._over = trio.Event()
         self._last_heard = trio.current_time()
         self._stuck_since: float | None = None
         self._bulk_at = -math.inf
+        self._asked_to_part = False
+        self._may_part = False
+        self._sends = True  # False: the peer is gone, what it said is read to the end
 
     @property
     def usable(self) -> bool:
@@ -215,12 +219,20 @@ class Tunnel:
 
     def hold(self, stream: TunnelStream) -> None:
         """The stream has something to send, and goes on when there is space."""
-        self._held.append(stream)
+        self._held[stream] = None
 
     def flush(self) -> None:
         """Send what there is, as far as the peer takes it."""
-        if self.closed is not None:
+        if self.closed is not None or not self._sends:
             return
+        try:
+            self._flush()
+        except Exception:  # a bug ends this tunnel, and its streams hear of it
+            log.exception("tunnel failed by a bug", peer=str(self.remote))
+            self._sends = False
+            self._break("internal error")
+
+    def _flush(self) -> None:
         self._collect()
         try:
             while self._outbox:
@@ -238,7 +250,7 @@ class Tunnel:
         if self._stuck_since is not None:
             self._unstick()
         if self.codec.farewell_said and not self._streams:
-            self._end("drained")
+            self._part()
 
     def _collect(self) -> None:
         if self.codec.has_output:
@@ -255,14 +267,19 @@ class Tunnel:
         self._stuck_since = None
         if self._descriptor >= 0:
             self.reactor.change(self._descriptor, READABLE)
-        held, self._held = self._held, deque()
+        held, self._held = self._held, {}
         for stream in held:
             stream.resume()
 
     def _fail_to_send(self, error: TransportFailed) -> None:
-        """What the peer said before it left tells the reason better."""
+        """
+        Read to the end what the peer said before it left: bytes of applications, and
+        the reason. What that makes us say is not sent: reading is not re-entrant.
+        """
+        self._sends = False
         try:
-            self._receive()
+            while self._receive():
+                pass
         except (ProtocolError, TransportFailed) as better:
             error = TransportFailed(str(better))
         self._break(str(error))
@@ -281,15 +298,31 @@ class Tunnel:
             self.codec.goaway()
             self.wake()
 
+    def _part(self) -> None:
+        """
+        Drained: close when the peer has read all, which its answer to a ping shows.
+
+        What a peer says to a socket that was closed before, a WINDOW_UPDATE say, makes
+        the kernel reset the connection and drop what it has not sent (RFC 2525 2.17).
+        """
+        if self._may_part:
+            self._end("drained")
+        elif not self._asked_to_part:
+            self._asked_to_part = True
+            self.codec.ping(LAST_WORD)
+            self.wake()
+
     def _break(self, reason: str) -> None:
-        self.broken = self.closed is None
+        # A peer that parted first, and did not wait for us, broke nothing.
+        self.broken = self.closed is None and not self._asked_to_part
         self._end(reason)
 
     def _end(self, reason: str) -> None:
         if self.closed is not None:
             return
         self.closed = reason
-        self._farewell()
+        if self._sends:
+            self._farewell()
         if self._descriptor >= 0:
             self.reactor.forget(self._descriptor)
         self.transport.close()
@@ -326,23 +359,24 @@ class Tunnel:
             log.exception("tunnel failed by a bug", peer=str(self.remote))
             self._break("internal error")
 
-    def _receive(self) -> None:
-        """Raises: ProtocolError, TransportFailed."""
+    def _receive(self) -> bool:
+        """Whether there may be more now. Raises: ProtocolError, TransportFailed."""
         while (count := self.transport.receive_now(_READ_BUFFER)) is not None:
             if count == 0:
                 self._end("closed")
-                return
+                return False
             self._last_heard = trio.current_time()
             if count >= BULK_BYTES:
                 self._bulk_at = self._last_heard
             for event in self.codec.receive(_READ_BUFFER[:count]):
                 self._dispatch(event)
                 if self.closed is not None:
-                    return  # by what this event led to
+                    return False  # by what this event led to
             if self.codec.has_output or self.codec.draining:
                 self.wake()
             if not self.transport.concluded:
-                return
+                return True
+        return False
 
     def _dispatch(self, event: Event) -> None:
         match event:
@@ -356,6 +390,8 @@ class Tunnel:
             case StreamEnded() | StreamReset() | Answered():
                 if stream := self._streams.get(event.stream_id):
                     stream.hear(event)
+            case PongReceived(payload):
+                self._may_part = self._may_part or payload == LAST_WORD
             case ConnectRequested(stream_id, request):
                 self._request(stream_id, request)
             case MalformedRequest(stream_id, reason):
@@ -363,7 +399,7 @@ class Tunnel:
                 if self._on_malformed is not None:
                     self._on_malformed(self, reason)
             case _:
-                # SETTINGS, PONG: hearing them was all. GOAWAY: the codec drains, and
+                # SETTINGS: hearing them was all. GOAWAY: the codec drains, and
                 # the streams that were lost by it come as StreamReset.
                 pass
 

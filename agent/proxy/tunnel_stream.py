@@ -309,10 +309,11 @@ class TunnelStream:
         """
         RST_STREAM: NO_ERROR and CANCEL end the peer's half in order (as ztunnel reads
         them), any other code is a reset that the application shall see as one. Before
-        there is an application, each of them means that nothing will come of it.
+        there is an application, each of them means that nothing will come of it; unless
+        our CONNECT was answered: then the peer's bytes may all be here already.
         """
         orderly = code in {ErrorCode.NO_ERROR, ErrorCode.CANCEL}
-        if orderly and self._app is not None:
+        if orderly and (self._app is not None or self._status == 200):
             self._cut = True
             self._deliver_end()
             self.resume()  # what the application still writes goes nowhere: look
