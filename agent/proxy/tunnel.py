@@ -6,11 +6,8 @@ Theory of operation
 The reactor calls `_ready`. What the peer sent is read, fed to the codec, and each
 event handed to its stream, which passes payload on at once; nobody is waited for.
 
-Whatever is to be sent gathers in one outbox: an application's bytes are received
-straight into it (`space`, `commit`), frames that the codec made are appended, and
-after each batch of events all of it leaves in one write (`flush`). When the peer does
-not take it, the streams that want to send are held, first come, first served, until
-it does: that is the back-pressure, and the fairness between streams.
+Whatever is to be sent gathers in the outbox of the `Sender`, and leaves in one write
+after each batch of events.
 
 Reading never waits for sending, so two tunnels that are both full cannot wait for each
 other. `run` only keeps the tunnel alive and ends it.
@@ -18,7 +15,6 @@ other. `run` only keeps the tunnel alive and ends it.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from datetime import datetime
@@ -52,8 +48,8 @@ from agent.identity.clock import utc_now
 from agent.log import logger
 from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
-from agent.proxy.outbox import Outbox
 from agent.proxy.reactor import READABLE, WRITABLE, Reactor
+from agent.proxy.sender import Sender
 from agent.proxy.session import PeerCertificate
 from agent.proxy.transport import Transport, TransportFailed
 from agent.proxy.tunnel_stream import TunnelStream
@@ -112,16 +108,13 @@ class Tunnel:
         self._on_request = on_request
         self._on_malformed = on_malformed
         self._streams: dict[int, TunnelStream] = {}
-        self._outbox = Outbox(path.buffers)
-        self._held: dict[TunnelStream, None] = {}  # in order, each once
+        self.sender = Sender(transport, codec, path, self._all_sent, self._cannot_send)
         self._descriptor = -1  # while the reactor watches it
         self._over = trio.Event()
         self._last_heard = trio.current_time()
-        self._stuck_since: float | None = None
         self._bulk_at = -math.inf
         self._asked_to_part = False
         self._may_part = False
-        self._sends = True  # False: the peer is gone, what it said is read to the end
 
     @property
     def usable(self) -> bool:
@@ -156,6 +149,7 @@ class Tunnel:
             if self.closed is None:
                 self._descriptor = self.transport.tls.fileno()
                 self.reactor.watch(self._descriptor, READABLE, self._ready)
+                self.sender.start(self._descriptor)
                 self.wake()
             task_status.started()
             await self._keep_alive()
@@ -190,99 +184,30 @@ class Tunnel:
 
     def wake(self) -> None:
         """There may be something to send: after this batch."""
-        if self.closed is None:
-            self.reactor.later(self.flush)
-
-    def space(self) -> memoryview | None:
-        """
-        Where a stream's payload may be received to; then `commit`.
-
-        What was queued before, an answer or a reset, precedes it. None: the peer does
-        not take what there is; `hold` the stream.
-        """
-        self._collect()
-        space = self._outbox.space()
-        if space is None:
-            self.flush()
-            space = None if self.closed is not None else self._outbox.space()
-        return space
+        self.sender.wake()
 
     def commit(self, stream_id: int, count: int) -> None:
-        """`count` bytes of a stream stand in `space`; 0 gives the space back."""
-        if count:
-            if count >= BULK_BYTES:
-                self._bulk_at = trio.current_time()
-            self._outbox.commit(self.codec.data_header(stream_id, count), count)
-            self.reactor.later(self.flush)
-        else:
-            self._outbox.discard_space()
+        """A stream has `count` bytes of payload in the sender's space."""
+        if count >= BULK_BYTES:
+            self._bulk_at = trio.current_time()
+        self.sender.commit(stream_id, count)
 
-    def hold(self, stream: TunnelStream) -> None:
-        """The stream has something to send, and goes on when there is space."""
-        self._held[stream] = None
-
-    def flush(self) -> None:
-        """Send what there is, as far as the peer takes it."""
-        if self.closed is not None or not self._sends:
-            return
-        try:
-            self._flush()
-        except Exception:  # a bug ends this tunnel, and its streams hear of it
-            log.exception("tunnel failed by a bug", peer=str(self.remote))
-            self._sends = False
-            self._break("internal error")
-
-    def _flush(self) -> None:
-        self._collect()
-        try:
-            while self._outbox:
-                count = self.transport.send_now(self._outbox.pending)
-                if not count:
-                    self._stick()
-                    return
-                self._outbox.sent(count)
-                self._collect()
-                if self._stuck_since is not None:
-                    self._stuck_since = trio.current_time()  # it does read
-        except TransportFailed as error:
-            self._fail_to_send(error)
-            return
-        if self._stuck_since is not None:
-            self._unstick()
+    def _all_sent(self) -> None:
         if self.codec.farewell_said and not self._streams:
             self._part()
 
-    def _collect(self) -> None:
-        if self.codec.has_output:
-            self._outbox.append(self.codec.take_output())
-
-    def _stick(self) -> None:
-        """The peer takes no more for now: the reactor tells when it does."""
-        if self._stuck_since is None:
-            self._stuck_since = trio.current_time()
-            if self._descriptor >= 0:
-                self.reactor.change(self._descriptor, READABLE | WRITABLE)
-
-    def _unstick(self) -> None:
-        self._stuck_since = None
-        if self._descriptor >= 0:
-            self.reactor.change(self._descriptor, READABLE)
-        held, self._held = self._held, {}
-        for stream in held:
-            stream.resume()
-
-    def _fail_to_send(self, error: TransportFailed) -> None:
+    def _cannot_send(self, error: TransportFailed | None) -> None:
         """
         Read to the end what the peer said before it left: bytes of applications, and
         the reason. What that makes us say is not sent: reading is not re-entrant.
         """
-        self._sends = False
+        reason = "internal error" if error is None else str(error)
         try:
-            while self._receive():
+            while error is not None and self._receive():
                 pass
         except (ProtocolError, TransportFailed) as better:
-            error = TransportFailed(str(better))
-        self._break(str(error))
+            reason = str(better)
+        self._break(reason)
 
     # The end.
 
@@ -321,36 +246,22 @@ class Tunnel:
         if self.closed is not None:
             return
         self.closed = reason
-        if self._sends:
-            self._farewell()
+        self.sender.stop()
         if self._descriptor >= 0:
             self.reactor.forget(self._descriptor)
         self.transport.close()
-        self._outbox.clear()
-        self._held.clear()
         lost = TunnelLost(reason)
         for stream in list(self._streams.values()):
             stream.lose_tunnel(lost)
         self._streams.clear()
         self._over.set()
 
-    def _farewell(self) -> None:
-        """Send GOAWAY if that is possible without waiting or tearing a frame."""
-        with contextlib.suppress(TransportFailed):
-            while self._outbox:
-                count = self.transport.send_now(self._outbox.pending)
-                if not count:
-                    return
-                self._outbox.sent(count)
-            if self.codec.has_output:
-                self.transport.send_now(memoryview(self.codec.take_output()))
-
     # Receiving.
 
     def _ready(self, mask: int) -> None:
         try:
             if mask & WRITABLE:
-                self.flush()
+                self.sender.flush()
             if mask & ~WRITABLE and self.closed is None:
                 self._receive()
         except (ProtocolError, TransportFailed) as error:
@@ -446,7 +357,7 @@ class Tunnel:
         now, patience = trio.current_time(), self._limits.ping_timeout_seconds
         if now - self._last_heard > patience:
             return f"the peer has been silent for {now - self._last_heard:.0f} s"
-        stuck = self._stuck_since
+        stuck = self.sender.stuck_since
         if stuck is not None and now - stuck > patience:
             return f"the peer has not read for {now - stuck:.0f} s"
         return None

@@ -228,11 +228,11 @@ class TunnelStream:
         if not room:
             self._read_nothing(app)
             return
-        space = tunnel.space()
+        space = tunnel.sender.space()
         if space is None:
             if self._failure is None:
                 self._watch(self._watched & ~READABLE)
-                tunnel.hold(self)
+                tunnel.sender.hold(self)
             return
         count = 0
         try:

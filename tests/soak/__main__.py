@@ -84,6 +84,8 @@ def _soak(options: argparse.Namespace, console: Console) -> int:
             status.update(show.line(progress))
             if not console.is_terminal:
                 console.print(show.line(progress), soft_wrap=True)
+            for each in progress.found:
+                console.print(f"difference: {each}", soft_wrap=True, markup=False)
 
         ready = stack.enter_context(world.built())
         outcome = Soak(ready, effort, watch).run()

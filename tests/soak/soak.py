@@ -87,6 +87,8 @@ class Progress:
     policy_changes: int
     certificates: int
     memory: Counts
+    found: list[str]
+    """The differences since the last time, as far as they are told."""
 
 
 Watch = Callable[[Progress], None]
@@ -107,6 +109,7 @@ class Soak:
     _samples: dict[str, list[int]] = field(default_factory=dict)
     _certificates: set[str] = field(default_factory=set)
     _next_sample: float = 0.0
+    _told: int = 0
 
     def __post_init__(self) -> None:
         seed, limits = self.effort.seed, self.effort.limits
@@ -199,7 +202,9 @@ class Soak:
             self.changes.made,
             len(self._certificates),
             weighed,
+            self.ledger.differences[self._told :],
         )
+        self._told = len(self.ledger.differences)
         self.watch(progress)
 
     def _note_certificates(self) -> None:

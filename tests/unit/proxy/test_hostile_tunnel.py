@@ -145,11 +145,11 @@ async def test_a_stream_is_held_once() -> None:
         send_now = tunnel.transport.send_now
         tunnel.transport.send_now = lambda data: 0  # type: ignore[method-assign]  # noqa: ARG005
         tunnel.codec.ping(b"fills it")
-        tunnel.flush()
+        tunnel.sender.flush()
         for _ in range(1000):
-            tunnel.hold(cast(TunnelStream, stream))
+            tunnel.sender.hold(cast(TunnelStream, stream))
         tunnel.transport.send_now = send_now  # type: ignore[method-assign]
-        tunnel.flush()
+        tunnel.sender.flush()
         assert stream.resumed == 1
 
 

@@ -311,7 +311,7 @@ class TestAPeerThatDoesNotRead:
                 room = 1
                 await self.tick(ends, mock_clock)
                 assert ends.tunnel.closed is None
-            assert ends.tunnel._outbox  # it was never done
+            assert ends.tunnel.sender._outbox  # it was never done
             for _ in range(3):
                 await self.tick(ends, mock_clock)
             assert "has not read" in str(ends.tunnel.closed)
