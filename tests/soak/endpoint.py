@@ -25,6 +25,9 @@ from tests.soak.sequence import Checker, Sequence, WrongByte
 WRITE_BYTES: Final = 128 << 10
 # Much more than any plan takes, on a starved machine too.
 STUCK_SECONDS: Final = 120.0
+# ECONNABORTED is what a socket says that was destroyed under its owner (SOCK_DESTROY),
+# as those of revoked direct connections are.
+RESETS: Final = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
@@ -84,7 +87,7 @@ class Endpoint:
             return "own reset", ""
         except WrongByte as error:
             return "wrong byte", str(error)
-        except (ConnectionResetError, BrokenPipeError) as error:
+        except RESETS as error:
             return "reset", self._reset or type(error).__name__
         except TimeoutError:
             progress = f"sent {self._sent}, received {checker.count}"

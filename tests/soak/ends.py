@@ -14,7 +14,7 @@ Role = Literal["client", "server"]
 Outcome = Literal[
     "end",  # both directions were shut down in order
     "own reset",  # this end threw it away, as planned
-    "reset",  # ECONNRESET or EPIPE
+    "reset",  # ECONNRESET, EPIPE or ECONNABORTED
     "refused",  # the client could not connect
     "wrong byte",
     "stuck",

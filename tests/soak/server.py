@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.soak.endpoint import STUCK_SECONDS, Endpoint, prepared
+from tests.soak.endpoint import RESETS, STUCK_SECONDS, Endpoint, prepared
 from tests.soak.ends import INTRODUCTION_BYTES, End, Outcome, introduced
 from tests.soak.plan import Limits, connection_key, planned
 from tests.soak.sequence import Sequence
@@ -70,7 +70,7 @@ class Server:
                 hello = await self._hello(sock)
         except TimeoutError:
             return nobody("stuck", "no introduction")
-        except (ConnectionResetError, BrokenPipeError) as error:
+        except RESETS as error:
             return nobody("reset", type(error).__name__)
         except OSError as error:
             return nobody("failed", f"{type(error).__name__}: {error}")
