@@ -49,6 +49,8 @@ log = logger()
 
 PR_SET_PDEATHSIG: Final = 1
 TELL_SECONDS: Final = 1.0
+# How often a worker that drains looks whether its tunnels have closed.
+PARTING_SECONDS: Final = 0.02
 
 ServePod = Callable[[LocalPod, socket.socket, SocketAddress], Awaitable[None]]
 
@@ -209,12 +211,20 @@ class Worker:
             pod.drain_tunnels()
         self._pool.drain()
 
+    def _has_tunnels(self) -> bool:
+        theirs = (pod.tunnels for pod in self._pods.values())
+        return self._pool.is_open() or any(theirs)
+
     async def _drain(self, seconds: float) -> None:
         for pod in self._pods.values():
             pod.stop_listening()
         self._drain_tunnels()
         with trio.move_on_after(seconds):
             await self._register.wait_empty()
+            # A drained tunnel closes when its peer has read all: not before, or what
+            # is in the kernel still would be lost with us.
+            while self._has_tunnels():  # noqa: ASYNC110  (two owners, once a life)
+                await trio.sleep(PARTING_SECONDS)
         # What happened last is worth telling too.
         with trio.move_on_after(TELL_SECONDS):
             await self._news.finish()

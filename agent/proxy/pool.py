@@ -106,6 +106,10 @@ class Pool:
             raise opening.error
         return await self.tunnel(pod, key)
 
+    def is_open(self) -> bool:
+        """Whether any tunnel is."""
+        return bool(self._tunnels)
+
     def purge(self, stale: Callable[[PoolKey], bool], reason: str) -> None:
         """Close every tunnel whose key is `stale`, with the streams on it."""
         for key in [key for key in self._tunnels if stale(key)]:

@@ -69,7 +69,7 @@ PANELS: Final = (
 
 def svg(results: Results, scope: str = CROSS) -> str:
     """The picture of one scope."""
-    names = list(results.contestants)
+    names = [name for name in results.contestants if _is_in(results, scope, name)]
     height = HEAD_HEIGHT + BAR_PITCH * len(names) + MARGIN
     rows = -(-len(PANELS) // COLUMNS)
     width = MARGIN + COLUMNS * (PANEL_WIDTH + MARGIN)
@@ -92,6 +92,12 @@ def svg(results: Results, scope: str = CROSS) -> str:
     foot = f"{results.stamp.line()}; {rounds}"
     parts.append(_text(MARGIN, total - 12, foot, colour=FAINT, size=11))
     return "\n".join([*parts, "</svg>", ""])
+
+
+def _is_in(results: Results, scope: str, name: str) -> bool:
+    """Whether a contestant took part: same-node, direct has nothing across nodes."""
+    get = results.summary.get
+    return any(get(scope, each.case, each.metric, name) for each in PANELS)
 
 
 def write(results: Results, path: Path) -> list[Path]:

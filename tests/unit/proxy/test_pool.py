@@ -228,3 +228,15 @@ async def test_only_so_many_beside_bulk() -> None:
             tunnel = await s.pool.tunnel(s.pod, s.key)
             tunnel._bulk_at = trio.current_time()
         assert s.far.dialled == TUNNELS_BESIDE_BULK
+
+
+async def test_is_open_until_the_last_has_closed() -> None:
+    """A worker that drains waits for it."""
+    async with setting() as s:
+        assert not s.pool.is_open()
+        await s.pool.tunnel(s.pod, s.key)
+        assert s.pool.is_open()
+        s.pool.drain()
+        with trio.fail_after(5):
+            while s.pool.is_open():
+                await trio.lowlevel.checkpoint()
