@@ -93,6 +93,8 @@ class IdentityClient:
             # Neither a proxy nor other anchors from the environment.
             trust_env=False,
             transport=transport,
+            # Renewals come minutes apart: what many at once have opened is not kept.
+            limits=httpx.Limits(max_keepalive_connections=1),
         )
 
     async def __aenter__(self) -> Self:
