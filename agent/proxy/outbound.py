@@ -11,7 +11,7 @@ import trio
 
 from agent.addresses import ClientAddress, SocketAddress
 from agent.errors import Refused
-from agent.hbone.connection import ConnectRequest, ErrorCode
+from agent.hbone.connection import ConnectRequest
 from agent.hbone.forwarded import format_forwarded
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
@@ -149,7 +149,9 @@ class Outbound:
     ) -> TunnelStream:
         live.session.peer = peer_certificate(tunnel)
         stream = tunnel.open_stream(request)
-        with stream.aborting(ErrorCode.CANCEL):
+        # Not CANCEL, which means an end in order to a peer that has connected already:
+        # its application would see a connection that ends cleanly without a byte.
+        with stream.aborting():
             status = await self._answer(stream)
             if status != 200:
                 text = ANSWERS.get(status, f"the destination's agent answered {status}")
