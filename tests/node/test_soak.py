@@ -28,8 +28,8 @@ def test_short() -> None:
     """
     No byte lost, doubled, swapped or wrong; no reset without a cause; no leak.
 
-    Memory is for a longer run to judge: in twenty seconds it is still warming up. So are
-    control's pools of connections, to the identity service and of the status socket.
+    Memory is for a longer run to judge: in twenty seconds it is still warming up. So
+    are control's pools of connections, to the identity service and the status socket.
     """
     seen: list[Progress] = []
     with world.built(random_run()) as built:
