@@ -38,6 +38,9 @@ def test_nothing_is_left_out(bpf: Any) -> None:
     """Every map of the source is pinned and the other way round."""
     from bcc import lib
 
+    # bcc declares neither: ctypes would cut the module's pointer to 32 bits.
+    lib.bpf_num_tables.argtypes = (ct.c_void_p,)
+    lib.bpf_num_tables.restype = ct.c_size_t
     lib.bpf_table_name.argtypes = (ct.c_void_p, ct.c_size_t)
     lib.bpf_table_name.restype = ct.c_char_p
     names = {
