@@ -19,7 +19,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
 
 class PeerReset(PeerError):
-    """The far end reset the connection."""
+    """
+    The far end reset the connection.
+
+    `untouched`: it has done nothing about it (REFUSED_STREAM, RFC 9113 section 8.7), so
+    the same may be asked again.
+    """
+
+    def __init__(self, code: ErrorCode) -> None:
+        super().__init__(f"reset by the far end ({code.name})")
+        self.untouched = code is ErrorCode.REFUSED_STREAM
 
 
 class ApplicationGone(PodlockError):
@@ -43,6 +52,12 @@ class ApplicationGone(PodlockError):
 
 
 log = logger()
+
+# What goes along with a CONNECT: the first request of most protocols, and no more than
+# one TLS record with it.
+EARLY_BYTES: Final = 14_000
+# What is received into here was sent before.
+_TWICE: Final = memoryview(bytearray(EARLY_BYTES))
 
 OnFailure = Callable[[PodlockError], None]
 
@@ -63,6 +78,7 @@ class TunnelStream:
         self._meter = Meter(Traffic(), app_is_client=True)
         # Bytes, not pieces: a peer may send a megabyte in frames of one byte.
         self._backlog = bytearray()
+        self._early = 0
         self._end_received = False
         self._end_delivered = False
         self._end_sent = False
@@ -121,6 +137,25 @@ class TunnelStream:
 
     # What the connection's own task does.
 
+    def send_early(self, app: socket.socket) -> bool:
+        """
+        Send what the application has said already, ahead of the answer to our CONNECT.
+
+        It stays in the application's socket until the answer is 200, so nothing is
+        lost where the answer is no. Returns: whether there was anything.
+        """
+        room = min(self.tunnel.codec.sendable(self.id), EARLY_BYTES)
+        space = self.tunnel.sender.space() if room else None
+        if space is None:
+            return False
+        try:
+            self._early = app.recv_into(space, min(room, len(space)), socket.MSG_PEEK)
+        except OSError:
+            pass  # nothing yet, or it was reset, which `relay` will find
+        finally:
+            self.tunnel.commit(self.id, self._early)
+        return self._early > 0
+
     async def answer(self) -> int:
         """The status of our CONNECT. Raises: what the stream failed with."""
         while self._status is None:
@@ -140,6 +175,7 @@ class TunnelStream:
         self._on_failure = None
         self._raise_failure()
         try:
+            self._skip_early(app)
             self._attach(app)
             while not (self._end_sent and self._end_delivered):
                 self._raise_failure()
@@ -191,8 +227,21 @@ class TunnelStream:
         self._descriptor = app.fileno()
         self._watched = READABLE | WRITABLE if self._backlog else READABLE
         self.tunnel.reactor.watch(self._descriptor, self._watched, self._ready)
-        if self._end_received and not self._backlog:
+        if self._backlog:
+            self._flush_backlog()
+        elif self._end_received:
             self._shut_down()
+
+    def _skip_early(self, app: socket.socket) -> None:
+        """Take out of the socket what went along with the CONNECT."""
+        try:
+            while self._early:
+                count = app.recv_into(_TWICE, self._early)
+                self._meter.from_app(count)
+                self._early -= count
+        except OSError as error:
+            self._lose_application(error)
+            self._raise_failure()
 
     def _unwatch(self) -> None:
         if self._descriptor >= 0:
@@ -318,7 +367,7 @@ class TunnelStream:
             self._deliver_end()
             self.resume()  # what the application still writes goes nowhere: look
         else:
-            self.fail(PeerReset(f"reset by the far end ({code.name})"))
+            self.fail(PeerReset(code))
 
     def _drop_backlog(self) -> None:
         """Nobody takes these bytes any more: their credit goes back to the tunnel."""
