@@ -19,7 +19,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -27,6 +27,7 @@ from agent.errors import PeerError, PodlockError
 from agent.hbone.connection import ErrorCode, StreamClosed
 from agent.hbone.events import Answered, StreamEnded, StreamReset
 from agent.log import logger
+from agent.proxy.early import send_early, skip_early
 from agent.proxy.reactor import NOTHING, READABLE, WRITABLE
 from agent.proxy.session import Meter, Traffic
 
@@ -52,12 +53,6 @@ class ApplicationGone(PodlockError):
 
 
 log = logger()
-
-# What goes along with a CONNECT: the first request of most protocols, and no more than
-# one TLS record with it.
-EARLY_BYTES: Final = 14_000
-# What is received into here was sent before.
-_TWICE: Final = memoryview(bytearray(EARLY_BYTES))
 
 OnFailure = Callable[[PodlockError], None]
 
@@ -141,19 +136,9 @@ class TunnelStream:
         """
         Send what the application has said already, ahead of the answer to our CONNECT.
 
-        It stays in the application's socket until the answer is 200, so nothing is
-        lost where the answer is no. Returns: whether there was anything.
+        Returns: whether there was anything. `relay` skips it.
         """
-        room = min(self.tunnel.codec.sendable(self.id), EARLY_BYTES)
-        space = self.tunnel.sender.space() if room else None
-        if space is None:
-            return False
-        try:
-            self._early = app.recv_into(space, min(room, len(space)), socket.MSG_PEEK)
-        except OSError:
-            pass  # nothing yet, or it was reset, which `relay` will find
-        finally:
-            self.tunnel.commit(self.id, self._early)
+        self._early = send_early(app, self.tunnel, self.id)
         return self._early > 0
 
     async def answer(self) -> int:
@@ -234,14 +219,13 @@ class TunnelStream:
 
     def _skip_early(self, app: socket.socket) -> None:
         """Take out of the socket what went along with the CONNECT."""
-        try:
-            while self._early:
-                count = app.recv_into(_TWICE, self._early)
-                self._meter.from_app(count)
-                self._early -= count
-        except OSError as error:
-            self._lose_application(error)
-            self._raise_failure()
+        if self._early:
+            try:
+                skip_early(app, self._early)
+            except OSError as error:
+                self._lose_application(error)
+                self._raise_failure()
+            self._meter.from_app(self._early)
 
     def _unwatch(self) -> None:
         if self._descriptor >= 0:

@@ -12,12 +12,13 @@ import trio.testing
 
 from agent.hbone.connection import ConnectRequest, ErrorCode
 from agent.hbone.events import ConnectRequested, DataReceived, Event
+from agent.proxy.early import EARLY_BYTES
 from agent.proxy.live import LiveConnection
 from agent.proxy.outbound import Outbound
 from agent.proxy.pool import Pool
 from agent.proxy.session import Meter, Traffic
 from agent.proxy.tunnel import Tunnel, TunnelLost
-from agent.proxy.tunnel_stream import EARLY_BYTES, PeerReset
+from agent.proxy.tunnel_stream import PeerReset
 from tests.unit.proxy.joined import Scripted, scripted, tcp_pair
 
 REQUEST = ConnectRequest("10.0.0.2:80")
