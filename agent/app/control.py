@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 from agent.app.direct import Direct
 from agent.app.tracer import Message as Traced
@@ -25,7 +24,7 @@ from agent.errors import KernelError, PodlockError
 from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential
 from agent.identity.renewer import Renewer
-from agent.identity.rotation import CertificateState
+from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
 from agent.kube.manifests import Change
@@ -49,8 +48,6 @@ from agent.workload.registry import NodeView, Registry
 log = logger()
 
 MakeDirect = Callable[[Note, Callable[[Traced], None]], Direct]
-
-USABLE: Final = frozenset({CertificateState.VALID, CertificateState.DUE})
 
 
 class Control:
