@@ -21,6 +21,7 @@ import trio
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
 from agent.app.direct import Direct
+from agent.app.dumps import forbid_dumps
 from agent.app.reporter import ControlReporter
 from agent.app.service import load_authority
 from agent.app.stopping import until_signalled
@@ -52,6 +53,7 @@ COUNT_EVERY: Final = 10
 def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises: PodlockError for what prevents a start."""
     configure(config.log.level, config.log.format)
+    forbid_dumps()
     allow_descriptors()
     trio.run(_run, config)
 

@@ -22,6 +22,7 @@ import trio
 
 from agent.addresses import SocketAddress
 from agent.app.descriptors import allow_descriptors
+from agent.app.dumps import forbid_dumps
 from agent.errors import PodlockError
 from agent.log import LogFormat, LogLevel, configure, logger
 from agent.proxy import instructions
@@ -254,6 +255,7 @@ def main(arguments: list[str]) -> int:
     """Entry point of the worker process."""
     descriptor, pins, level, form = arguments
     configure(cast(LogLevel, level), cast(LogFormat, form))
+    forbid_dumps()
     # Control's death ends us even if it could not close the channel.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     allow_descriptors()
