@@ -21,12 +21,12 @@ from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
 from agent.config import Config
 from agent.errors import KernelError, PodlockError
-from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential
 from agent.identity.renewer import Renewer
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
+from agent.identity.trust import Trust
 from agent.kube.manifests import Change
 from agent.log import logger
 from agent.policy.problem import Problem
@@ -71,7 +71,7 @@ class Control:
         self.problems: tuple[Problem, ...] = ()
         self.captures: dict[str, Capture] = {}
         self.waiting: dict[str, str] = {}
-        self.bundle: Bundle | None = None
+        self.trust: Trust | None = None
         self.loaded = False
         self._stopping = False
         self._world = instructions.WorldUpdated(Snapshot())
@@ -79,7 +79,9 @@ class Control:
         self._credentials: dict[SpiffeId, Credential] = {}
         self._registry = registry
         self._enrolment = enrolment
-        self.renewer = Renewer(source, config.trust_domain, self._install, self._trust)
+        self.renewer = Renewer(
+            source, config.trust_domain, self._install, self._adopt_trust
+        )
         self.workers = Workers(config, self._state, self._hear, self._lost)
         self.direct = direct(self._note, self.ledger.apply) if direct else None
 
@@ -238,8 +240,8 @@ class Control:
 
     def _state(self) -> Iterator[tuple[instructions.Instruction, Sequence[int]]]:
         """Everything that a new worker must know, in the order it needs it."""
-        if self.bundle is not None:
-            yield instructions.TrustUpdated(self.bundle), ()
+        if self.trust is not None:
+            yield instructions.TrustUpdated(self.trust), ()
         for credential in self._credentials.values():
             yield instructions.CredentialIssued(credential), ()
         yield self._world, ()
@@ -288,15 +290,15 @@ class Control:
             f"until {credential.svid.not_after:%Y-%m-%dT%H:%M:%SZ}",
         )
 
-    def _trust(self, bundle: Bundle) -> None:
-        if self.bundle is None or bundle != self.bundle:
-            self.bundle = bundle
-            self.workers.broadcast(instructions.TrustUpdated(bundle))
-            self._note(
-                "trust",
-                str(self.config.trust_domain),
-                f"{len(bundle.anchors)} trust anchors",
-            )
+    def _adopt_trust(self, trust: Trust) -> None:
+        self.trust = trust
+        self.workers.broadcast(instructions.TrustUpdated(trust))
+        self._note(
+            "trust",
+            str(self.config.trust_domain),
+            f"version {trust.version}: {len(trust.bundle.anchors)} trust anchors, "
+            f"{len(trust.tainted)} tainted",
+        )
 
     # What the workers tell.
 

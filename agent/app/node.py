@@ -29,6 +29,7 @@ from agent.config import Config
 from agent.identity import keystore
 from agent.identity.client import IdentityClient
 from agent.identity.clock import utc_now
+from agent.identity.issuance import Issuance
 from agent.identity.local import EmbeddedIdentity
 from agent.identity.source import CertificateSource
 from agent.kube import directory
@@ -144,7 +145,10 @@ async def certificate_source(
             keystore.create(where, config.trust_domain, now=utc_now())
             log.info("authority created", directory=str(where))
         authority, _ = load_authority(config)
-        yield EmbeddedIdentity(authority, registry, config.node)
+        issuance = Issuance(
+            authority, registry, logger(part="identity", mode="embedded")
+        )
+        yield EmbeddedIdentity(issuance, config.node)
         return
     assert identity.anchors is not None
     assert identity.token is not None

@@ -148,8 +148,8 @@ class ControlReporter:
         }
 
     def _anchors(self) -> tuple[Any, ...]:
-        bundle = self._control.bundle
-        return bundle.anchors if bundle else ()
+        trust = self._control.trust
+        return trust.bundle.anchors if trust else ()
 
 
 def _same_node(direct: Direct | None) -> documents.SameNode:

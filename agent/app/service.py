@@ -12,6 +12,7 @@ from agent.config import Config
 from agent.identity import keystore, service
 from agent.identity.authority import Authority
 from agent.identity.clock import utc_now
+from agent.identity.issuance import Issuance
 from agent.identity.token import TokenKey
 from agent.kube import directory
 from agent.kube.manifests import Change
@@ -47,8 +48,7 @@ async def _serve(config: Config) -> None:
         await nursery.start(
             service.serve,
             service.Settings(bind=config.authority.listen),
-            authority,
-            registry,
+            Issuance(authority, registry, logger(part="identity", mode="service")),
             service.JoinTokens(token_key, config.trust_domain),
         )
 

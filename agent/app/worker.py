@@ -140,8 +140,8 @@ class Worker:
                 self._contexts.install(credential)
             case instructions.IdentityForgotten(identity):
                 self._contexts.forget(identity)
-            case instructions.TrustUpdated(bundle):
-                if self._contexts.trust(bundle):
+            case instructions.TrustUpdated(trust):
+                if self._contexts.trust(trust.bundle):
                     self._drain_tunnels()
             case instructions.WorldUpdated() | instructions.WorldChanged():
                 self._update(message)

@@ -8,13 +8,13 @@ certificate that is still valid stays in use while its renewal fails.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
 import trio
 
 from agent.errors import PodlockError
-from agent.identity.bundle import Bundle
 from agent.identity.certificate import require_identity
 from agent.identity.clock import (
     LONGEST_SLEEP,
@@ -31,6 +31,7 @@ from agent.identity.rotation import retry_after
 from agent.identity.schedule import CertificateStatus, Schedule
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.trust import Trust, require_trust_of
 from agent.log import logger
 
 
@@ -39,8 +40,6 @@ class Settings:
     """How patient the renewer is."""
 
     request_deadline: timedelta = timedelta(seconds=30)
-    bundle_refresh: timedelta = timedelta(minutes=5)
-    """How soon a new trust anchor is known without any certificate being renewed."""
 
 
 async def generate_key() -> PrivateKey:
@@ -52,8 +51,8 @@ class Renewer:
     """
     Keeps certificates current; `run` is its task.
 
-    `publish` gets every new credential, `publish_bundle` every changed set of
-    anchors, and the anchors first. Both are called in the trio thread and must not
+    `publish` gets every new credential, `publish_trust` every changed trust, and the
+    trust first. Both are called in the trio thread and must not
     raise.
     """
 
@@ -62,7 +61,7 @@ class Renewer:
         source: CertificateSource,
         trust_domain: TrustDomain,
         publish: Callable[[Credential], None],
-        publish_bundle: Callable[[Bundle], None],
+        publish_trust: Callable[[Trust], None],
         *,
         settings: Settings | None = None,
         clock: Clock = utc_now,
@@ -72,13 +71,13 @@ class Renewer:
         self._source = source
         self._trust_domain = trust_domain
         self._publish = publish
-        self._publish_bundle = publish_bundle
+        self._publish_trust = publish_trust
         self._settings = settings or Settings()
         self._clock = clock
         self._random = random
         self._new_key = new_key
         self._schedule = Schedule()
-        self._bundle: Bundle | None = None
+        self._trust: Trust | None = None
         self._changed = trio.Event()
         self._log = logger(part="identity")
 
@@ -96,7 +95,7 @@ class Renewer:
     ) -> None:
         """Keep certificates current until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_bundle)
+            nursery.start_soon(self._follow_trust)
             task_status.started()
             while True:
                 self._changed = trio.Event()
@@ -123,28 +122,30 @@ class Renewer:
     async def _renew(self, identity: SpiffeId) -> None:
         try:
             with trio.fail_after(self._settings.request_deadline.total_seconds()):
-                credential, bundle = await self._obtain(identity)
+                credential, trust = await self._obtain(identity)
         except trio.TooSlowError:
             self._failed(identity, f"no answer in {self._settings.request_deadline}")
         except PodlockError as error:
             self._failed(identity, str(error))
         else:
-            self._accept_bundle(bundle)
+            # An answer may have waited while the stream told of something newer.
+            if self._trust is None or trust.version > self._trust.version:
+                self._accept_trust(trust)
             self._succeeded(identity, credential)
         finally:
             self._changed.set()  # a slot is free
 
-    async def _obtain(self, identity: SpiffeId) -> tuple[Credential, Bundle]:
+    async def _obtain(self, identity: SpiffeId) -> tuple[Credential, Trust]:
         key = await self._new_key()
         signed = await self._source.sign(make_csr(identity, key))
         credential = Credential.assemble(signed.chain_pem, key)
         require_identity(credential.svid, identity)
-        bundle = Bundle.parse(self._trust_domain, signed.bundle_pem)
-        if bundle.anchor_of(credential.chain_der) is None:
+        require_trust_of(signed.trust, self._trust_domain)
+        if signed.trust.bundle.anchor_of(credential.chain_der) is None:
             raise InvalidCredential(
                 f"{identity}: the chain ends in no anchor of the bundle it came with"
             )
-        return credential, bundle
+        return credential, signed.trust
 
     def _succeeded(self, identity: SpiffeId, credential: Credential) -> None:
         now = self._clock()
@@ -167,27 +168,29 @@ class Renewer:
             next_try=again.isoformat() if again else None,
         )
 
-    async def _keep_bundle(self) -> None:
+    async def _follow_trust(self) -> None:
         failures = 0
         while True:
             try:
-                with trio.fail_after(self._settings.request_deadline.total_seconds()):
-                    text = await self._source.bundle()
-                self._accept_bundle(Bundle.parse(self._trust_domain, text))
-            except (PodlockError, trio.TooSlowError) as error:
-                pause = retry_after(failures, self._random())
-                failures += 1
-                self._log.warning("trust bundle not obtained", error=str(error))
-            else:
-                pause, failures = self._settings.bundle_refresh, 0
+                async with aclosing(self._source.watch()) as changes:
+                    async for trust in changes:
+                        require_trust_of(trust, self._trust_domain)
+                        self._accept_trust(trust)
+                        failures = 0
+            except PodlockError as error:
+                self._log.warning("trust not followed", error=str(error))
+            pause = retry_after(failures, self._random())
+            failures += 1
             await sleep_until(self._clock() + pause, self._clock)
 
-    def _accept_bundle(self, bundle: Bundle) -> None:
-        if bundle == self._bundle:
+    def _accept_trust(self, trust: Trust) -> None:
+        if trust == self._trust:
             return
-        self._bundle = bundle
+        self._trust = trust
         self._log.info(
-            "trust bundle changed",
-            anchors=[anchor.fingerprint for anchor in bundle.anchors],
+            "trust changed",
+            version=trust.version,
+            anchors=[anchor.fingerprint for anchor in trust.bundle.anchors],
+            tainted=sorted(trust.tainted),
         )
-        self._publish_bundle(bundle)
+        self._publish_trust(trust)

@@ -22,12 +22,11 @@ from hypercorn.typing import Framework
 
 from agent.addresses import SocketAddress
 from agent.errors import PodlockError
-from agent.identity.authority import Authority
 from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
 from agent.identity.context import load_credential
 from agent.identity.endpoints import MAX_BODY_BYTES, CallerCheck, IdentityService
+from agent.identity.issuance import Issuance
 from agent.identity.rotation import renew_at, retry_after
-from agent.identity.signing import NodeRegistry
 from agent.identity.spiffe import TrustDomain
 from agent.identity.token import Caller, TokenKey, verify_token
 from agent.log import logger
@@ -59,11 +58,9 @@ class Settings:
 
 async def serve(
     settings: Settings,
-    authority: Authority,
-    registry: NodeRegistry,
+    issuance: Issuance,
     callers: CallerCheck,
     *,
-    clock: Clock = utc_now,
     random: Chance = chance,
     task_status: trio.TaskStatus[SocketAddress] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -73,13 +70,11 @@ async def serve(
     Raises: OSError where the address cannot be bound, InvalidAuthority.
     """
     service = IdentityService(
-        authority,
-        registry,
+        issuance,
         callers,
-        clock=clock,
         request_deadline=settings.request_deadline,
     )
-    keeper = ServerCertificate(service, clock, random)
+    keeper = ServerCertificate(issuance, random)
     first_renewal = keeper.renew()
     config = _TlsConfig(settings, keeper.context)
     async with trio.open_nursery() as nursery:
@@ -97,8 +92,7 @@ async def serve(
 class ServerCertificate:
     """Keeps the server's own certificate current inside one SSL context."""
 
-    service: IdentityService
-    clock: Clock
+    issuance: Issuance
     random: Chance
     context: ssl.SSLContext = field(init=False)
 
@@ -109,19 +103,20 @@ class ServerCertificate:
 
     def renew(self) -> timedelta:
         """Load a new certificate; returns how long until the next one is due."""
-        credential = self.service.authority.issue_server(
-            now=self.clock(), serial=x509.random_serial_number()
+        credential = self.issuance.authority.issue_server(
+            now=self.issuance.clock(), serial=x509.random_serial_number()
         )
         load_credential(self.context, credential)
         svid = credential.svid
         due = renew_at(svid.not_before, svid.not_after, self.random())
-        return max(due - self.clock(), retry_after(0, self.random()))
+        return max(due - self.issuance.clock(), retry_after(0, self.random()))
 
     async def run(self, pause: timedelta) -> None:
         """Renew after `pause`, then in time, for ever; new handshakes see it."""
         failures = 0
         while True:
-            await sleep_until(self.clock() + pause, self.clock)
+            clock = self.issuance.clock
+            await sleep_until(clock() + pause, clock)
             try:
                 pause, failures = self.renew(), 0
             except PodlockError as error:

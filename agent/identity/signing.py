@@ -56,7 +56,6 @@ class Issued:
 
     svid: Svid
     chain_pem: bytes
-    bundle_pem: bytes
 
 
 def sign_request(
@@ -77,7 +76,7 @@ def sign_request(
     _authorize(authority, registry, caller, wanted)
     chain_pem = authority.issue(csr_der, wanted, now=now, serial=serial)
     leaf, *_ = pem.parse(chain_pem, pem.CERTIFICATE)
-    return Issued(inspect(leaf), chain_pem, authority.bundle.pem)
+    return Issued(inspect(leaf), chain_pem)
 
 
 def _read(csr_pem: bytes) -> tuple[bytes, SpiffeId]:

@@ -15,10 +15,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from agent.identity import pem
 from agent.identity.authority import Authority, CaPair, create_anchor, create_issuer
 from agent.identity.bundle import Bundle
+from agent.identity.clock import Clock
 from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
+from agent.identity.issuance import Issuance
 from agent.identity.key import PrivateKey, SigningKey, signature_hash
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.log import logger
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TD: Final = TrustDomain("cluster.local")
@@ -134,6 +137,13 @@ class Registry:
 
     def runs_on(self, node: str, identity: SpiffeId) -> bool:
         return (node, identity) in self.pairs
+
+
+def at_work(
+    authority: Authority, *pairs: tuple[str, SpiffeId], clock: Clock = lambda: NOW
+) -> Issuance:
+    """An authority at work, for these pairs of node and identity."""
+    return Issuance(authority, Registry(*pairs), logger(), clock=clock)
 
 
 class VirtualClock:
