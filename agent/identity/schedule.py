@@ -117,6 +117,8 @@ class Schedule:
     def start(self, now: datetime) -> list[SpiffeId]:
         """Take the identities to ask for now; each ends in `succeeded` or `failed`."""
         self._notice_clock(now)
+        if len(self._urgent) + len(self._background) == MAX_IN_FLIGHT:
+            return []  # at once: there may be a thousand that wait
         waiting = sorted(
             (entry.rank(now), entry.next_try, identity)
             for identity, entry in self._entries.items()
@@ -158,15 +160,11 @@ class Schedule:
     def withdraw(
         self, identity: SpiffeId, reason: str, now: datetime, jitter: float
     ) -> None:
-        """
-        A certificate must not be used any more, and is replaced before all others.
-
-        The request that is under way may bring one that is no better: `withdraw`
-        comes again then.
-        """
+        """A certificate must not be used any more: it is replaced before others."""
         entry = self._entries[identity]
-        entry.withdrawn = entry.withdrawn or now
-        entry.last_error, entry.failures = reason, 0
+        if entry.withdrawn is not None:
+            return  # told before; attempts are under way
+        entry.withdrawn, entry.last_error, entry.failures = now, reason, 0
         entry.next_try = min(entry.next_try, now + replace_after(jitter))
 
     def credentials(self) -> dict[SpiffeId, Credential]:
@@ -202,8 +200,9 @@ class Schedule:
         """Certificates that ended without a successor; each is told once."""
         found = []
         for entry in self._entries.values():
-            if entry.state(now) is CertificateState.EXPIRED and not entry.expiry_told:
-                assert entry.credential is not None
+            if entry.credential is None or entry.expiry_told:
+                continue
+            if now >= entry.credential.svid.not_after:
                 entry.expiry_told = True
                 found.append(entry.credential.svid)
         return found
@@ -244,9 +243,9 @@ class Schedule:
         self._background.discard(identity)
 
     def _events(self, now: datetime) -> Iterator[datetime]:
-        for identity, entry in self._entries.items():
+        for entry in self._entries.values():
             # Due and not started: it waits for a slot, and a free slot wakes us.
-            if entry.next_try > now and not self._in_flight(identity):
+            if entry.next_try > now:
                 yield entry.next_try
             if entry.credential is not None and not entry.expiry_told:
                 yield entry.credential.svid.not_after
