@@ -89,9 +89,7 @@ class Worker:
             time.monotonic,
         )
         self._dialer = dialer
-        self._pool = Pool(
-            self._contexts, dialer, limits, start.trust_domain, self._path, nursery
-        )
+        self._pool = Pool(self._contexts, dialer, limits, self._path, nursery)
         self._world = World()
         self._outbound = Outbound(
             self._register,
@@ -108,7 +106,6 @@ class Worker:
             dialer,
             self._path,
             limits,
-            start.trust_domain,
             self._world,
             nursery,
         )
@@ -141,7 +138,7 @@ class Worker:
             case instructions.IdentityForgotten(identity):
                 self._contexts.forget(identity)
             case instructions.TrustUpdated(trust):
-                if self._contexts.trust(trust.bundle):
+                if self._contexts.trust(trust):
                     self._drain_tunnels()
             case instructions.WorldUpdated() | instructions.WorldChanged():
                 self._update(message)

@@ -11,7 +11,6 @@ import trio
 from agent.addresses import SocketAddress
 from agent.errors import PodlockError, Refused
 from agent.hbone.connection import Connection, ConnectRequest, ErrorCode, Role
-from agent.identity.spiffe import TrustDomain
 from agent.policy.decision import Denied, Request
 from agent.proxy.admission import NotAdmitted, client_address, delivery_address
 from agent.proxy.data_path import DataPath
@@ -41,7 +40,6 @@ class InboundTunnels:
     dialer: Dialer
     path: DataPath
     limits: ProxyLimits
-    trust_domain: TrustDomain
     world: World
     nursery: trio.Nursery
 
@@ -102,14 +100,14 @@ class InboundTunnels:
             timeout_seconds=self.limits.handshake_timeout_seconds,
         )
         try:
-            peer = verified_peer(transport.tls, self.trust_domain, None)
+            peer = verified_peer(transport.tls, contexts.judge, None)
             return Tunnel(
                 transport,
                 Connection(Role.SERVER),
-                peer,
+                peer.svid,
                 self.limits,
                 self.path,
-                min(peer.not_after, contexts.svid.not_after),
+                min(peer.svid.not_after, contexts.svid.not_after),
                 on_request=partial(self._requested, pod),
                 on_malformed=partial(self._malformed, pod),
             )

@@ -17,7 +17,7 @@ import trio
 from agent.addresses import TunnelAddress
 from agent.errors import PeerError, PodlockError
 from agent.hbone.connection import Connection, Role
-from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.spiffe import SpiffeId
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.limits import ProxyLimits
@@ -61,14 +61,12 @@ class Pool:
         contexts: ContextStore,
         dialer: Dialer,
         limits: ProxyLimits,
-        trust_domain: TrustDomain,
         path: DataPath,
         nursery: trio.Nursery,
     ) -> None:
         self._contexts = contexts
         self._dialer = dialer
         self._limits = limits
-        self._trust_domain = trust_domain
         self._path = path
         self._nursery = nursery
         self._tunnels: dict[PoolKey, list[Tunnel]] = {}
@@ -148,22 +146,23 @@ class Pool:
         contexts = await self._contexts.wait(
             key.source, self._limits.credential_timeout_seconds
         )
+        context = contexts.client_for(key.peer.trust_domain)
         sock = await self._dialer.reach(pod, key.address)
         transport = await Transport.handshake(
             sock,
-            contexts.client,
+            context,
             server=False,
             timeout_seconds=self._limits.handshake_timeout_seconds,
         )
         try:
-            peer = verified_peer(transport.tls, self._trust_domain, key.peer)
+            peer = verified_peer(transport.tls, contexts.judge, key.peer)
             tunnel = Tunnel(
                 transport,
                 Connection(Role.CLIENT),
-                peer,
+                peer.svid,
                 self._limits,
                 self._path,
-                min(peer.not_after, contexts.svid.not_after),
+                min(peer.svid.not_after, contexts.svid.not_after),
             )
         except BaseException:
             transport.close()

@@ -13,6 +13,8 @@ import trio
 from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.hbone.events import Event, PongReceived, SettingsReceived, WindowOpened
 from agent.hbone.settings import DEFAULT, Settings
+from agent.identity.certificate import Svid
+from agent.identity.peer import Judge
 from agent.identity.spiffe import SpiffeId
 from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
@@ -22,9 +24,11 @@ from agent.proxy.tls import build_contexts, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel
 from agent.proxy.tunnel_stream import TunnelStream
-from tests.unit.identity.parts import API, BATCH, TD, credential_for, make_authority
+from tests.unit.identity.parts import API, BATCH, credential_for, make_authority
 
 LIMITS = ProxyLimits()
+AUTHORITY = make_authority(datetime.now(UTC))
+JUDGE = Judge(AUTHORITY.bundle)
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -99,12 +103,11 @@ async def handshake(
     client_identity: SpiffeId = BATCH,
     server_identity: SpiffeId = API,
 ) -> tuple[Transport, Transport]:
-    """Both ends of a TLS connection between two identities of one authority."""
-    authority = make_authority(datetime.now(UTC))
+    """Both ends of a TLS connection between two identities of AUTHORITY."""
     now = datetime.now(UTC)
     near, far = tcp_pair()
     contexts = [
-        build_contexts(credential_for(authority, who, now), authority.bundle)
+        build_contexts(credential_for(AUTHORITY, who, now), AUTHORITY.bundle)
         for who in (client_identity, server_identity)
     ]
     done: dict[str, Transport] = {}
@@ -120,6 +123,11 @@ async def handshake(
         nursery.start_soon(shake, "client", near)
         nursery.start_soon(shake, "server", far)
     return done["client"], done["server"]
+
+
+def svid_of(transport: Transport, expected: SpiffeId | None) -> Svid:
+    """Who is at the other end of a `handshake`."""
+    return verified_peer(transport.tls, JUDGE, expected).svid
 
 
 async def receive(transport: Transport, buffer: memoryview) -> int:
@@ -149,7 +157,7 @@ async def joined() -> AsyncIterator[Joined]:
         client = Tunnel(
             near,
             Connection(Role.CLIENT),
-            verified_peer(near.tls, TD, API),
+            svid_of(near, API),
             LIMITS,
             path,
             expires,
@@ -157,7 +165,7 @@ async def joined() -> AsyncIterator[Joined]:
         server = Tunnel(
             far,
             Connection(Role.SERVER),
-            verified_peer(far.tls, TD, None),
+            svid_of(far, None),
             LIMITS,
             path,
             expires,
@@ -213,7 +221,7 @@ async def scripted(server: Settings = DEFAULT) -> AsyncIterator[Scripted]:
         tunnel = Tunnel(
             near,
             Connection(Role.CLIENT),
-            verified_peer(near.tls, TD, API),
+            svid_of(near, API),
             LIMITS,
             path,
             datetime.now(UTC) + timedelta(hours=1),

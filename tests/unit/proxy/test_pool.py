@@ -18,6 +18,7 @@ from agent.errors import PodlockError
 from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.identity.authority import Authority
 from agent.identity.spiffe import SpiffeId
+from agent.identity.trust import Trust
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
@@ -67,7 +68,7 @@ class Far:
             )
         except PodlockError:
             return
-        peer = verified_peer(transport.tls, TD, None)
+        peer = verified_peer(transport.tls, contexts.judge, None).svid
         tunnel = Tunnel(
             transport,
             Connection(Role.SERVER),
@@ -94,13 +95,13 @@ class Setting:
 async def setting() -> AsyncIterator[Setting]:
     authority = make_authority(datetime.now(UTC))
     store = ContextStore()
-    store.trust(authority.bundle)
+    store.trust(Trust(1, authority.bundle))
     store.install(credential_for(authority, WEB, datetime.now(UTC)))
     address = TunnelAddress(SocketAddress.parse("127.0.0.1:15008"))
     async with data_path() as path, trio.open_nursery() as nursery:
         far = Far(nursery, path, authority)
         limits = ProxyLimits(tunnel_streams=2)
-        pool = Pool(store, cast("Dialer", far), limits, TD, path, nursery)
+        pool = Pool(store, cast("Dialer", far), limits, path, nursery)
         pod = LocalPod.__new__(LocalPod)
         pod.uid, pod.identity = "u-web", WEB
         yield Setting(pool, far, pod, PoolKey("u-web", WEB, "u-api", API, address))
