@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Final
 
 from tests.demo.report import Notes
@@ -39,11 +40,14 @@ def issuer_rotated(world: World, notes: Notes) -> None:
         issuer = world.authority()["issuer"]["fingerprint"]
         notes.saw(f"the issuer is {issuer[:12]} now", issuer != before)
         took = world.until(
-            lambda issuer=issuer: world.presented("issuer") == {issuer},
-            "every workload under the new issuer",
+            partial(_all_under, world, issuer), "every workload under the new issuer"
         )
         notes.saw(f"every workload presents a certificate under it {took:.1f} s later")
         _watch(world, notes, began)
+
+
+def _all_under(world: World, issuer: str) -> bool:
+    return world.presented("issuer") == {issuer}
 
 
 def anchor_added(world: World, notes: Notes) -> None:
