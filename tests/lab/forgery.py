@@ -8,6 +8,8 @@ with its keys; `Forged` is what a peer presents. What the forger makes of them i
 
 from __future__ import annotations
 
+import os
+import ssl
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -184,6 +186,13 @@ class Forged:
         ]
         key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return b"".join([*certificates, key])
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let `context` present it; OpenSSL wants a path, and gets that of memory."""
+        with open(os.memfd_create("forged"), "wb") as memory:
+            memory.write(self.pem)
+            memory.flush()
+            context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}")
 
 
 def leaf(realm: Realm, key: Key | None = None, **fields: Any) -> Forged:

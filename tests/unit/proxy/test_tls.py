@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -66,10 +65,7 @@ def hostile(forged: Forged, *, server: bool, alpn: str = "h2") -> ssl.SSLContext
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.set_alpn_protocols([alpn])
-    with open(os.memfd_create("forged"), "wb") as memory:
-        memory.write(forged.pem)
-        memory.flush()
-        context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}")
+    forged.load_into(context)
     return context
 
 
