@@ -21,11 +21,12 @@ import trio
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
 from agent.app.direct import Direct
+from agent.app.dumps import forbid_dumps
 from agent.app.reporter import ControlReporter
 from agent.app.service import load_authority
 from agent.app.stopping import until_signalled
 from agent.config import Config
-from agent.identity import keystore
+from agent.identity import crl_files, keystore
 from agent.identity.client import IdentityClient
 from agent.identity.clock import utc_now
 from agent.identity.issuance import Issuance
@@ -53,6 +54,7 @@ COUNT_EVERY: Final = 10
 def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises: PodlockError for what prevents a start."""
     configure(config.log.level, config.log.format)
+    forbid_dumps()
     allow_descriptors()
     trio.run(_run, config)
 
@@ -108,8 +110,12 @@ async def _serve(config: Config, control: Control) -> None:
             server.serve, config.status.socket, ControlReporter(control)
         )
         await nursery.start(control.renewer.run)
+        if config.identity.crl is not None:
+            # Before the workers: the first handshake already asks these lists.
+            await nursery.start(crl_files.run, config.identity.crl, control.adopt_crls)
         await nursery.start(control.workers.run)
         await nursery.start(directory.run, config.manifests, control.adopt)
+        nursery.start_soon(control.trust_reports.run)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
@@ -119,6 +125,7 @@ async def _reconcile(control: Control) -> None:
     while True:
         await trio.sleep(RECONCILE_SECONDS)
         control.reconcile()
+        control.tell_outdated()
 
 
 async def _trace(direct: Direct) -> None:

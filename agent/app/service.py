@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import trio
 
+from agent.app.dumps import forbid_dumps
 from agent.app.stopping import until_signalled
 from agent.config import Config
 from agent.identity import keystore, service
@@ -28,6 +29,7 @@ def serve_identity(config: Config) -> None:
     Raises: PodlockError, before anything is served, for a bad authority directory.
     """
     configure(config.log.level, config.log.format)
+    forbid_dumps()
     trio.run(_serve, config)
 
 

@@ -82,6 +82,11 @@ class IdentitySettings:
     anchors: Path | None = None  # PEM: how we know the service
     token: Path | None = None  # how the service knows us
     certificate_lifetime_hours: Hours = 24.0
+    crl: Path | None = None  # revocation lists: a file, or a directory of them
+    # A tunnel takes no new connections then; null: as long as its certificates live.
+    connection_max_age_hours: Hours | None = None
+    # A connection under a tainted certificate ends by then, ready or not.
+    taint_deadline_seconds: Seconds = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

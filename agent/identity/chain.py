@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from agent.errors import PeerError
 from agent.identity.bundle import Bundle
@@ -47,12 +48,7 @@ class Chain:
     @classmethod
     def of_credential(cls, credential: Credential, bundle: Bundle) -> Chain:
         """What a credential presents, with the anchor that `bundle` has for it."""
-        presented = credential.chain_der
-        anchor = bundle.anchor_of(presented)
-        if anchor is not None:
-            return cls.of((*presented, anchor.der))
-        authorities = tuple(map(fingerprint, presented[1:]))
-        return cls(credential.svid, authorities, None, presented)
+        return _presented(credential.chain_der, bundle)
 
     @property
     def issuer(self) -> str | None:
@@ -68,3 +64,13 @@ class Chain:
                     f"certificate {self.svid.serial:x} of {self.svid.spiffe_id} "
                     f"is under the tainted {kind} {name}"
                 )
+
+
+# Asked again at every change of trust, for all identities of a node.
+@lru_cache(maxsize=4096)
+def _presented(chain_der: tuple[bytes, ...], bundle: Bundle) -> Chain:
+    anchor = bundle.anchor_of(chain_der)
+    if anchor is not None:
+        return Chain.of((*chain_der, anchor.der))
+    authorities = tuple(map(fingerprint, chain_der[1:]))
+    return Chain(inspect(chain_der[0]), authorities, None, chain_der)

@@ -20,10 +20,12 @@ import trio
 from agent.errors import PeerError, PodlockError
 from agent.identity.bundle import Bundle
 from agent.identity.certificate import Svid, require_identity
-from agent.identity.chain import Chain
+from agent.identity.chain import CertificateTainted, Chain
 from agent.identity.clock import Clock, utc_now
 from agent.identity.context import load_credential
 from agent.identity.credential import Credential
+from agent.identity.crl import CertificateRevoked, Revocations
+from agent.identity.distrust import Distrust
 from agent.identity.peer import Judge, Proof
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust
@@ -52,6 +54,8 @@ class Contexts:
     server: ssl.SSLContext
     """Takes clients of every trust domain that we know; `judge` tells them apart."""
     judge: Judge
+    chain: Chain
+    """What we present, and what it stands on."""
     credential: Credential = field(repr=False)
     federated: tuple[Bundle, ...] = ()
     _foreign: dict[TrustDomain, ssl.SSLContext] = field(
@@ -99,6 +103,7 @@ def build_contexts(
         client=_context(ssl.PROTOCOL_TLS_CLIENT, credential, [bundle]),
         server=_without_tickets(server),
         judge=judge or Judge(bundle, federated),
+        chain=Chain.of_credential(credential, bundle),
         credential=credential,
         federated=federated,
     )
@@ -166,14 +171,16 @@ class ContextStore:
     """
     The current contexts of every identity of this node.
 
-    A certificate that has ended is not presented: its identity has none until a new
-    one comes. `clock` gives aware UTC.
+    A certificate that has ended, or that is tainted or revoked, is not presented: its
+    identity has none until a new one comes. `clock` gives aware UTC.
     """
 
     def __init__(self, clock: Clock = utc_now) -> None:
         self._clock = clock
         self._trust: Trust | None = None
         self._judge: Judge | None = None
+        self.distrust = Distrust()
+        self._refused: dict[SpiffeId, PeerError] = {}
         self._credentials: dict[SpiffeId, Credential] = {}
         self._built: dict[SpiffeId, Contexts] = {}
         self._news = trio.Event()
@@ -187,7 +194,7 @@ class ContextStore:
         before, self._trust = self._anchors(), trust
         self._judge = Judge(trust.bundle, trust.federated)
         self._built.clear()
-        self._announce()
+        self._distrust(Distrust(trust.tainted, self.distrust.revocations))
         return bool(before - self._anchors())
 
     def _anchors(self) -> set[tuple[TrustDomain, str]]:
@@ -199,19 +206,34 @@ class ContextStore:
             for anchor in bundle.anchors
         }
 
+    def revoke(self, revocations: Revocations) -> None:
+        """These lists are in force from now on, for peers and for ourselves."""
+        self._distrust(Distrust(self.distrust.tainted, revocations))
+
+    def _distrust(self, distrust: Distrust) -> None:
+        self.distrust = distrust
+        self._refused.clear()
+        for identity, built in self._built.items():
+            self._is_good(identity, built.chain)
+        self._announce()
+
     def install(self, credential: Credential) -> None:
         """New handshakes of this identity present this certificate from now on."""
         self._credentials[credential.svid.spiffe_id] = credential
         self._built.pop(credential.svid.spiffe_id, None)
+        self._refused.pop(credential.svid.spiffe_id, None)
         self._announce()
 
     def forget(self, identity: SpiffeId) -> None:
         """This identity has no pod here any more."""
         self._credentials.pop(identity, None)
         self._built.pop(identity, None)
+        self._refused.pop(identity, None)
 
     def current(self, identity: SpiffeId) -> Contexts | None:
-        """The contexts of `identity`, or None without a valid certificate, a bundle."""
+        """The contexts of `identity`, or None without a good certificate, a bundle."""
+        if identity in self._refused:
+            return None
         built = self._built.get(identity)
         if built is None:
             credential = self._credentials.get(identity)
@@ -221,7 +243,18 @@ class ContextStore:
                 credential, self._trust.bundle, self._trust.federated, self._judge
             )
             self._built[identity] = built
+            if not self._is_good(identity, built.chain):
+                return None
         return built if self._clock() <= built.svid.not_after else None
+
+    def _is_good(self, identity: SpiffeId, chain: Chain) -> bool:
+        """Asked once for each certificate and each change of what speaks against it."""
+        try:
+            self.distrust.require_good(chain)
+        except (CertificateTainted, CertificateRevoked) as error:
+            self._refused[identity] = error
+            return False
+        return True
 
     async def wait(self, identity: SpiffeId, timeout_seconds: float) -> Contexts:
         """
@@ -237,6 +270,8 @@ class ContextStore:
     def _why_none(self, identity: SpiffeId, seconds: float) -> str:
         if (credential := self._credentials.get(identity)) is None:
             return f"no certificate for {identity} within {seconds:g} s"
+        if identity in self._refused:
+            return f"our own {self._refused[identity]}; no other within {seconds:g} s"
         ended = credential.svid.not_after
         return f"the certificate of {identity} ended at {ended:%Y-%m-%dT%H:%M:%SZ}"
 

@@ -6,18 +6,19 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import trio
 
 from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.hbone.events import Event, PongReceived, SettingsReceived, WindowOpened
 from agent.hbone.settings import DEFAULT, Settings
-from agent.identity.certificate import Svid
+from agent.identity.chain import Chain
 from agent.identity.peer import Judge
 from agent.identity.spiffe import SpiffeId
 from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
+from agent.proxy.papers import Papers
 from agent.proxy.session import Meter, Traffic
 from agent.proxy.sockets import closing
 from agent.proxy.tls import build_contexts, verified_peer
@@ -125,9 +126,14 @@ async def handshake(
     return done["client"], done["server"]
 
 
-def svid_of(transport: Transport, expected: SpiffeId | None) -> Svid:
-    """Who is at the other end of a `handshake`."""
-    return verified_peer(transport.tls, JUDGE, expected).svid
+def papers_of(transport: Transport, expected: SpiffeId | None) -> Papers:
+    """What both ends of a `handshake` showed, as one of them sees it."""
+    ours = API if expected is None else BATCH
+    shown = credential_for(AUTHORITY, ours, datetime.now(UTC))
+    return Papers(
+        Chain.of_credential(shown, AUTHORITY.bundle),
+        verified_peer(transport.tls, JUDGE, expected),
+    )
 
 
 async def receive(transport: Transport, buffer: memoryview) -> int:
@@ -153,22 +159,19 @@ async def joined() -> AsyncIterator[Joined]:
     """Two running tunnels; what is still open at the end is closed."""
     near, far = await handshake()
     async with data_path() as path, trio.open_nursery() as nursery:
-        expires = datetime.now(UTC) + timedelta(hours=1)
         client = Tunnel(
             near,
             Connection(Role.CLIENT),
-            svid_of(near, API),
+            papers_of(near, API),
             LIMITS,
             path,
-            expires,
         )
         server = Tunnel(
             far,
             Connection(Role.SERVER),
-            svid_of(far, None),
+            papers_of(far, None),
             LIMITS,
             path,
-            expires,
             on_request=lambda *asked: ends.serve(*asked),
         )
         ends = Joined(client, server, nursery)
@@ -221,10 +224,9 @@ async def scripted(server: Settings = DEFAULT) -> AsyncIterator[Scripted]:
         tunnel = Tunnel(
             near,
             Connection(Role.CLIENT),
-            svid_of(near, API),
+            papers_of(near, API),
             LIMITS,
             path,
-            datetime.now(UTC) + timedelta(hours=1),
         )
         await nursery.start(tunnel.run)
         yield Scripted(tunnel, Connection(Role.SERVER, server), far, nursery)

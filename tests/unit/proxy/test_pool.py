@@ -22,6 +22,7 @@ from agent.identity.trust import Trust
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
+from agent.proxy.papers import Papers
 from agent.proxy.pod import LocalPod
 from agent.proxy.pool import TUNNELS_BESIDE_BULK, CannotTunnel, Pool, PoolKey
 from agent.proxy.tls import ContextStore, build_contexts, verified_peer
@@ -68,15 +69,10 @@ class Far:
             )
         except PodlockError:
             return
-        peer = verified_peer(transport.tls, contexts.judge, None).svid
-        tunnel = Tunnel(
-            transport,
-            Connection(Role.SERVER),
-            peer,
-            self.limits,
-            self.path,
-            peer.not_after,
-        )
+        peer = verified_peer(transport.tls, contexts.judge, None)
+        papers = Papers(contexts.chain, peer)
+        codec = Connection(Role.SERVER)
+        tunnel = Tunnel(transport, codec, papers, self.limits, self.path)
         self.tunnels.append(tunnel)
         await tunnel.run()
 
@@ -234,10 +230,10 @@ async def test_only_so_many_beside_bulk() -> None:
 async def test_is_open_until_the_last_has_closed() -> None:
     """A worker that drains waits for it."""
     async with setting() as s:
-        assert not s.pool.is_open()
+        assert not any(s.pool.tunnels())
         await s.pool.tunnel(s.pod, s.key)
-        assert s.pool.is_open()
+        assert any(s.pool.tunnels())
         s.pool.drain()
         with trio.fail_after(5):
-            while s.pool.is_open():
+            while any(s.pool.tunnels()):
                 await trio.lowlevel.checkpoint()
