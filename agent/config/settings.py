@@ -19,6 +19,7 @@ import msgspec
 
 from agent.addresses import IPNetwork, SocketAddress
 from agent.errors import InputError
+from agent.identity.federated import FederatedDomain
 from agent.identity.spiffe import TrustDomain
 from agent.log import LogFormat, LogLevel
 
@@ -38,6 +39,7 @@ DefaultInbound = Literal[
 SameNode = Literal["tunnel", "direct"]
 NodeName = NewType("NodeName", str)
 HttpsUrl = NewType("HttpsUrl", str)
+SpiffeSocket = NewType("SpiffeSocket", str)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 # A busy worker answers within milliseconds, one on a busy machine perhaps not.
@@ -81,6 +83,7 @@ class IdentitySettings:
     service: HttpsUrl | None = None
     anchors: Path | None = None  # PEM: how we know the service
     token: Path | None = None  # how the service knows us
+    workload_api: SpiffeSocket | None = None  # a SPIFFE agent, in place of a service
     certificate_lifetime_hours: Hours = 24.0
     crl: Path | None = None  # revocation lists: a file, or a directory of them
     # A tunnel takes no new connections then; null: as long as its certificates live.
@@ -103,6 +106,13 @@ class AuthoritySettings:
 
     directory: Path  # default: state_dir/authority
     listen: SocketAddress = DEFAULT_LISTEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederationSettings:
+    """Foreign trust domains whose workloads may be known here; for the authority."""
+
+    domains: tuple[FederatedDomain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +155,7 @@ class Config:
     identity: IdentitySettings
     policy: PolicySettings
     authority: AuthoritySettings
+    federation: FederationSettings
     log: LogSettings
     status: StatusSettings
     limits: LimitSettings
@@ -162,7 +173,7 @@ class Config:
 
 
 # Dataclasses that are one value of a setting and no section.
-VALUES: Final = (SocketAddress, TrustDomain)
+VALUES: Final = (SocketAddress, TrustDomain, FederatedDomain)
 
 
 def plain(value: Any) -> Any:

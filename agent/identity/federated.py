@@ -1,31 +1,20 @@
 """
-Federation, as values: which other trust domains we know, and how well.
+Which other trust domains we know, and where each one's bundle comes from.
 
-Source: SPIFFE Federation sections 4 and 5. A domain's bundle comes from a file or from
-its bundle endpoint. What was good stays in force until something newer is good; two
-domains' bundles never become one.
+Source: SPIFFE Federation section 5: a domain has a name, a place and a profile.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
+from urllib.parse import urlsplit
 
 from agent.errors import InputError
-from agent.identity.bundle import Bundle, InvalidBundle
-from agent.identity.rotation import retry_after
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle, parse
 
 Profile = Literal["https_web", "https_spiffe"]
-
-# A hint is a hint: nobody makes us ask without end, or never again.
-SHORTEST_REFRESH: Final = timedelta(seconds=10)
-LONGEST_REFRESH: Final = timedelta(days=1)
-# A file costs nothing to look at.
-FILE_REFRESH: Final = timedelta(seconds=5)
 
 
 class InvalidFederation(InputError):
@@ -58,8 +47,9 @@ class FederatedDomain:
     def _fault(self) -> str | None:
         if self.url is None:
             return self._fault_of_file()
-        if not self.url.startswith("https://"):
-            return "url: expected https://"
+        url = urlsplit(self.url)
+        if url.scheme != "https" or not url.hostname or "@" in url.netloc:
+            return "url: expected https://HOST/PATH without a user"
         if self.profile == "https_web":
             if self.endpoint_id or self.file:
                 return "endpoint_id, file: of use with profile https_spiffe only"
@@ -92,63 +82,3 @@ class FederatedDomain:
 
     def __str__(self) -> str:
         return f"{self.trust_domain} from {self.place}"
-
-
-def read_bundle(domain: TrustDomain, content: bytes) -> SpiffeBundle:
-    """A bundle document, or PEM. Raises: InvalidBundle."""
-    if content.lstrip().startswith(b"{"):
-        return parse(domain, content)
-    return SpiffeBundle(Bundle.parse(domain, content))
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """What we know of one federated domain now. Times are aware UTC."""
-
-    domain: FederatedDomain
-    known: SpiffeBundle | None = None
-    """The last good one."""
-    learned_at: datetime | None = None
-    failures: int = 0
-    failing_since: datetime | None = None
-    problem: str | None = None
-    """Why there is nothing newer."""
-
-    def learned(self, told: SpiffeBundle, now: datetime) -> Standing:
-        """
-        After a good answer.
-
-        Raises: InvalidBundle for one that is older than what we have: a cache on the
-        way, perhaps, whose anchors may have been withdrawn since.
-        """
-        mine = self.known.sequence if self.known else None
-        if mine is not None and told.sequence is not None and told.sequence < mine:
-            raise InvalidBundle(
-                f"SPIFFE bundle of {self.domain.trust_domain}: sequence "
-                f"{told.sequence} is older than {mine}, which we have"
-            )
-        return Standing(self.domain, told, now)
-
-    def failed(self, problem: str, now: datetime) -> Standing:
-        """After a bad answer, or none: the last good bundle stays."""
-        return replace(
-            self,
-            failures=self.failures + 1,
-            failing_since=self.failing_since or now,
-            problem=problem,
-        )
-
-    def next_look(self, jitter: float) -> timedelta:
-        """
-        How long to wait before looking again.
-
-        Section 6.2: after a failure at the next interval as well, since an endpoint in
-        trouble needs no more callers; but who knows nothing yet is in a hurry.
-        """
-        if self.domain.url is None:
-            return FILE_REFRESH
-        if self.known is None:
-            return retry_after(max(self.failures - 1, 0), jitter)
-        hint = self.known.refresh_hint
-        wanted = DEFAULT_REFRESH if hint is None else hint
-        return min(max(wanted, SHORTEST_REFRESH), LONGEST_REFRESH)

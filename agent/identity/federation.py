@@ -10,8 +10,9 @@ from agent.errors import PodlockError
 from agent.identity.bundle import Bundle
 from agent.identity.bundle_endpoint import fetch, read_file
 from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
-from agent.identity.federated import FederatedDomain, Standing, read_bundle
+from agent.identity.federated import FederatedDomain
 from agent.identity.spiffe import TrustDomain
+from agent.identity.standing import Standing, read_bundle
 from agent.log import logger
 
 Read = Callable[[FederatedDomain], Awaitable[bytes]]

@@ -1,38 +1,19 @@
-"""What may be configured as a federated domain, and how its bundle ages."""
+"""What may be configured as a federated domain: nothing missing, nothing ignored."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.identity.bundle import Bundle, InvalidBundle
-from agent.identity.federated import (
-    FILE_REFRESH,
-    LONGEST_REFRESH,
-    SHORTEST_REFRESH,
-    FederatedDomain,
-    InvalidFederation,
-    Standing,
-    read_bundle,
-)
+from agent.identity.federated import FederatedDomain, InvalidFederation
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle, format_document
-from tests.unit.identity.parts import NOW, anchor_at
 
 PARTNER = TrustDomain("partner.example")
 SERVER = SpiffeId.parse("spiffe://partner.example/bundle")
 ELSEWHERE = SpiffeId.parse("spiffe://broker.example/bundle")
 FILE, URL = Path("/etc/partner.json"), "https://partner.example/bundle"
-PEM = anchor_at(td=PARTNER).certificate_pem
-BUNDLE = Bundle.parse(PARTNER, PEM)
-WEB = FederatedDomain(PARTNER, url=URL)
-
-
-def told(sequence: int | None = None, hint: timedelta | None = None) -> SpiffeBundle:
-    return SpiffeBundle(BUNDLE, sequence, hint)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +36,8 @@ def test_what_may_be_configured(fields: dict[str, Any]) -> None:
     [
         ({}, "a file or a url"),
         ({"url": "http://partner.example/"}, "https://"),
+        ({"url": "https://user@partner.example/"}, "without a user"),
+        ({"url": "https:///bundle"}, "https://HOST"),
         ({"url": URL, "file": FILE}, "https_spiffe only"),
         ({"url": URL, "endpoint_id": SERVER}, "https_spiffe only"),
         ({"url": URL, "profile": "https_spiffe"}, "endpoint_id: expected"),
@@ -78,58 +61,3 @@ def test_what_may_not(fields: dict[str, Any], told: str) -> None:
     """Nothing that would be ignored, and nothing that is missing."""
     with pytest.raises(InvalidFederation, match=rf"partner\.example: .*{told}"):
         FederatedDomain(PARTNER, **fields)
-
-
-def test_a_file_has_either_format() -> None:
-    """What a neighbour exported, or the PEM that he mailed."""
-    assert read_bundle(PARTNER, PEM).bundle == BUNDLE
-    assert read_bundle(PARTNER, b"\n" + format_document(told(3))) == told(3)
-
-
-class TestStanding:
-    def test_an_older_bundle_is_no_news(self) -> None:
-        """Its sequence tells; the newer one stays."""
-        standing = Standing(WEB).learned(told(8), NOW)
-        with pytest.raises(InvalidBundle, match="7 is older than 8"):
-            standing.learned(told(7), NOW)
-        assert standing.learned(told(8), NOW).learned(told(9), NOW).known == told(9)
-        assert standing.learned(told(None), NOW).known == told(None)
-
-    def test_the_last_good_one_stays(self) -> None:
-        """A failure tells since when and why, and takes nothing away."""
-        good = Standing(WEB).learned(told(1), NOW)
-        once = good.failed("no answer", NOW + timedelta(minutes=5))
-        twice = once.failed("refused", NOW + timedelta(minutes=9))
-
-        assert (twice.known, twice.problem) == (told(1), "refused")
-        assert twice.failing_since == NOW + timedelta(minutes=5)
-        assert twice.learned(told(1), NOW).problem is None
-
-    @pytest.mark.parametrize(
-        ("hint", "pause"),
-        [
-            (None, DEFAULT_REFRESH),
-            (timedelta(seconds=90), timedelta(seconds=90)),
-            (timedelta(0), SHORTEST_REFRESH),
-            (timedelta(days=365), LONGEST_REFRESH),
-        ],
-    )
-    def test_the_hint_is_honoured(
-        self, hint: timedelta | None, pause: timedelta
-    ) -> None:
-        """Within bounds, and after a failure as well (Federation 6.2)."""
-        standing = Standing(WEB).learned(told(1, hint), NOW)
-        assert standing.next_look(0.5) == pause
-        assert standing.failed("no answer", NOW).next_look(0.5) == pause
-
-    def test_who_knows_nothing_hurries(self) -> None:
-        """Half a second, then longer and longer."""
-        first = Standing(WEB).failed("no answer", NOW)
-        later = first.failed("no answer", NOW).failed("no answer", NOW)
-        assert first.next_look(0.5) < later.next_look(0.5) < DEFAULT_REFRESH
-
-    def test_a_file_is_looked_at_often(self) -> None:
-        """It costs nothing."""
-        assert (
-            Standing(FederatedDomain(PARTNER, file=FILE)).next_look(0) == FILE_REFRESH
-        )
