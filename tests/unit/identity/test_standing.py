@@ -80,9 +80,5 @@ class TestStanding:
 
     def test_a_file_is_looked_at_often(self) -> None:
         """It costs nothing."""
-        assert (
-            Standing(
-                FederatedDomain(PARTNER, file=Path("/etc/partner.json"))
-            ).next_look(0)
-            == FILE_REFRESH
-        )
+        domain = FederatedDomain(PARTNER, file=Path("/etc/partner.json"))
+        assert Standing(domain).next_look(0) == FILE_REFRESH
