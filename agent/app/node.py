@@ -10,6 +10,7 @@ redirect stays, so that pods of a node without an agent are refused and not bypa
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -18,18 +19,16 @@ from typing import Final
 
 import trio
 
+from agent.app.authority import RunningAuthority, open_authority
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
 from agent.app.direct import Direct
 from agent.app.dumps import forbid_dumps
 from agent.app.reporter import ControlReporter
-from agent.app.service import load_authority
 from agent.app.stopping import until_signalled
 from agent.config import Config
-from agent.identity import crl_files, keystore
+from agent.identity import crl_files
 from agent.identity.client import IdentityClient
-from agent.identity.clock import utc_now
-from agent.identity.issuance import Issuance
 from agent.identity.local import EmbeddedIdentity
 from agent.identity.source import CertificateSource
 from agent.kube import directory
@@ -85,7 +84,7 @@ async def _run(config: Config) -> None:
     )
     maps = RedirectMaps.open(config.redirect.pins)
     try:
-        async with certificate_source(config, registry) as source:
+        async with certificate_source(config, registry) as (source, authority):
             enrolment = Enrolment(config.redirect.pins, maps)
             control = Control(
                 *(config, loaded.cgroup, registry, enrolment, source),
@@ -96,12 +95,17 @@ async def _run(config: Config) -> None:
                     enabled=config.same_node == "direct",
                 ),
             )
-            await _serve(config, control)
+            await _serve(config, control, authority)
     finally:
         maps.close()
 
 
-async def _serve(config: Config, control: Control) -> None:
+async def _serve(
+    config: Config, control: Control, authority: RunningAuthority | None
+) -> None:
+    def tell(kind: str, subject: str, text: str) -> None:
+        control.events.add(kind, subject, text, time.time())
+
     assert control.direct is not None
     control.direct.start()
     async with trio.open_nursery() as nursery:
@@ -109,6 +113,8 @@ async def _serve(config: Config, control: Control) -> None:
         await nursery.start(
             server.serve, config.status.socket, ControlReporter(control)
         )
+        if authority is not None:
+            nursery.start_soon(authority.follow, tell)
         await nursery.start(control.renewer.run)
         if config.identity.crl is not None:
             # Before the workers: the first handshake already asks these lists.
@@ -141,22 +147,15 @@ async def _trace(direct: Direct) -> None:
 @asynccontextmanager
 async def certificate_source(
     config: Config, registry: Registry
-) -> AsyncIterator[CertificateSource]:
+) -> AsyncIterator[tuple[CertificateSource, RunningAuthority | None]]:
     """The identity service, or an authority of our own in the state directory."""
     identity = config.identity
     if identity.service is None:
-        where = config.authority.directory
-        if not where.exists():
-            keystore.create(where, config.trust_domain, now=utc_now())
-            log.info("authority created", directory=str(where))
-        authority, _ = load_authority(config)
-        issuance = Issuance(
-            authority, registry, logger(part="identity", mode="embedded")
-        )
-        yield EmbeddedIdentity(issuance, config.node)
+        running = open_authority(config, registry, "embedded", create=True)
+        yield EmbeddedIdentity(running.issuance, config.node), running
         return
     assert identity.anchors is not None
     assert identity.token is not None
     anchors = await trio.Path(identity.anchors).read_bytes()
     async with IdentityClient(identity.service, anchors, identity.token) as client:
-        yield client
+        yield client, None

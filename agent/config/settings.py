@@ -42,6 +42,7 @@ HttpsUrl = NewType("HttpsUrl", str)
 SpiffeSocket = NewType("SpiffeSocket", str)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+PerSecond = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
 # A busy worker answers within milliseconds, one on a busy machine perhaps not.
 WorkerSeconds = Annotated[float, msgspec.Meta(ge=1, le=3_600)]
 DrainSeconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
@@ -106,6 +107,11 @@ class AuthoritySettings:
 
     directory: Path  # default: state_dir/authority
     listen: SocketAddress = DEFAULT_LISTEN
+    issuer: Path | None = None  # tls.crt, tls.key as cert-manager mounts them
+    audit_log: Path | None = None  # default: directory/audit.jsonl
+    requests_per_second: PerSecond = 20.0  # of one node, in the long run
+    request_burst: Count = 1000  # of one node at once: as many identities as it has
+    concurrent_requests: Count = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,17 +16,14 @@ import trio
 
 from agent.errors import InputError
 from agent.identity.authority import SERVICE_NAME
-from agent.identity.endpoints import (
-    HEARTBEAT,
-    AcknowledgedAnswer,
-    ErrorAnswer,
-    SignAnswer,
-)
+from agent.identity.endpoints import HEARTBEAT
+from agent.identity.overview import StateView
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
 from agent.identity.report import ReportDocument, TrustReport
 from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
 from agent.identity.token import MAX_TOKEN_BYTES
 from agent.identity.trust import MAX_TRUST_BYTES, UNREADABLE, InvalidTrust, Trust
+from agent.identity.wire import AcknowledgedAnswer, ErrorAnswer, SignAnswer
 
 # A trust document, and a chain.
 MAX_ANSWER_BYTES: Final = MAX_TRUST_BYTES + 64 * 1024
@@ -122,6 +119,11 @@ class IdentityClient:
         document = msgspec.to_builtins(ReportDocument.of(report))
         request = self._request("POST", "/v1/acknowledgements", document)
         _decode(await self._ask(await self._with_token(request)), AcknowledgedAnswer)
+
+    async def state(self) -> StateView:
+        """What signs and who needs what, for an admin's token. Raises: as above."""
+        request = self._request("GET", "/v1/state", None)
+        return _decode(await self._ask(await self._with_token(request)), StateView)
 
     def _request(self, method: str, path: str, document: object) -> httpx.Request:
         return self._http.build_request(

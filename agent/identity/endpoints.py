@@ -6,6 +6,7 @@ The identity service's HTTP endpoints, as an ASGI application.
     GET  /v1/bundle/stream                    one trust document a line, as they change;
                                               an empty line every 15 s
     POST /v1/acknowledgements  Bearer TOKEN   a node's trust report -> {"version"}
+    GET  /v1/state             Bearer ADMIN   what signs, who needs what, counters
     GET  /healthz                             {"status": "ok"}
     otherwise                                 {"error": {"reason", "message"}}
 
@@ -14,10 +15,11 @@ deploy/identity-openapi.yaml has every field and status; a test compares.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 import trio
@@ -32,12 +34,22 @@ from agent.identity.asgi import (
     send_json,
     send_lines,
 )
-from agent.identity.authority import InvalidAuthority
-from agent.identity.issuance import Issuance
-from agent.identity.report import MAX_REPORT_BYTES, InvalidReport, TrustReport
-from agent.identity.signing import SigningReason, SigningRefused
-from agent.identity.token import Caller, TokenFault, TokenRefused
+from agent.identity.issuance import Issuance, name_of
+from agent.identity.limits import Rate, RateLimits, TooManyRequests
+from agent.identity.overview import StateView
+from agent.identity.refusals import refusal_of
+from agent.identity.report import MAX_REPORT_BYTES, TrustReport
+from agent.identity.reviewing import TokenReviewer
+from agent.identity.token import AdminCaller, Caller, TokenFault, TokenRefused
 from agent.identity.trust import UNREADABLE, TrustDocument
+from agent.identity.wire import (
+    AcknowledgedAnswer,
+    ErrorAnswer,
+    ErrorFacts,
+    HealthAnswer,
+    SignAnswer,
+    SignBody,
+)
 from agent.log import logger
 
 # A PEM request of the largest CSR that check_csr takes.
@@ -49,64 +61,37 @@ MAX_STREAMS: Final = 8192
 Handler = Callable[[Message, Receive], Awaitable[msgspec.Struct]]
 
 
-class CallerCheck(Protocol):
-    """Finds out who bears a token."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one node may ask for, and how much is in hand at once."""
 
-    async def caller_of(self, token: str) -> Caller:
-        """Raises: TokenRefused."""
-
-
-class SignBody(msgspec.Struct, frozen=True):
-    """The body of POST /v1/sign."""
-
-    csr: str
-
-
-class SignAnswer(msgspec.Struct, frozen=True):
-    """The answer of POST /v1/sign."""
-
-    chain: str
-    trust: TrustDocument
-
-
-class AcknowledgedAnswer(msgspec.Struct, frozen=True):
-    """The answer of POST /v1/acknowledgements: the version that is in force here."""
-
-    version: int
-
-
-class HealthAnswer(msgspec.Struct, frozen=True):
-    """The answer of GET /healthz."""
-
-    status: str
-
-
-class ErrorFacts(msgspec.Struct, frozen=True):
-    """Why not."""
-
-    reason: str
-    message: str
-
-
-class ErrorAnswer(msgspec.Struct, frozen=True):
-    """Any answer but 200."""
-
-    error: ErrorFacts
+    rate: Rate = field(default_factory=lambda: Rate(per_second=20.0, burst=1000))
+    concurrent: int = 64
 
 
 class IdentityService:
-    """The ASGI application in front of an authority at work."""
+    """
+    The ASGI application in front of an authority at work.
+
+    `state` gives what GET /v1/state answers; it is called in a thread.
+    """
 
     def __init__(
         self,
         issuance: Issuance,
-        callers: CallerCheck,
+        reviewer: TokenReviewer,
         *,
+        limits: Limits | None = None,
+        state: Callable[[], StateView] | None = None,
         request_deadline: timedelta = timedelta(seconds=10),
         heartbeat: timedelta = HEARTBEAT,
     ) -> None:
         self.issuance = issuance
-        self._callers = callers
+        self._reviewer = reviewer
+        self._limits = limits or Limits()
+        self._rates = RateLimits(self._limits.rate)
+        self._state = state
+        self._busy = 0
         self._deadline = request_deadline
         self._heartbeat = heartbeat
         self._streams = 0
@@ -115,6 +100,7 @@ class IdentityService:
             "/v1/sign": ("POST", self._sign),
             "/v1/bundle": ("GET", self._bundle),
             "/v1/acknowledgements": ("POST", self._acknowledge),
+            "/v1/state": ("GET", self._view),
             "/healthz": ("GET", self._health),
         }
 
@@ -135,7 +121,8 @@ class IdentityService:
             with trio.fail_after(self._deadline.total_seconds()):
                 document = await self._dispatch(scope, receive)
         except Exception as error:  # noqa: BLE001 - one bad request ends no service
-            refusal = _refusal_of(error)
+            refusal = refusal_of(error)
+            self.issuance.counts[f"http:{refusal.status}:{refusal.reason}"] += 1
             if refusal.status == 500:
                 self._log.exception("request failed", path=scope["path"])
             await _refuse(send, refusal)
@@ -166,11 +153,23 @@ class IdentityService:
         self.issuance.authority.require_valid(self.issuance.clock())
         return HealthAnswer("ok")
 
+    async def _view(self, scope: Message, receive: Receive) -> StateView:
+        del receive
+        caller = await self._caller(scope)
+        if not isinstance(caller, AdminCaller):
+            message = "the authority's state: expected a token made with --admin"
+            raise HttpRefusal(403, "not_an_admin", message)
+        if self._state is None:
+            raise HttpRefusal(404, "not_found", "this authority has no directory")
+        return await trio.to_thread.run_sync(self._state)
+
     async def _sign(self, scope: Message, receive: Receive) -> SignAnswer:
         # Who calls comes first: a stranger's body is not even read.
         caller = await self._caller(scope)
-        body = _decode(await read_body(receive, MAX_BODY_BYTES))
-        issued = await self.issuance.sign(caller, body.csr.encode())
+        with self._in_hand():
+            body = _decode(await read_body(receive, MAX_BODY_BYTES))
+            csr_pem = body.csr.encode()
+            issued = await self.issuance.sign(caller, csr_pem, self._reviewer.spend)
         trust = TrustDocument.of(self.issuance.trust)
         return SignAnswer(issued.chain_pem.decode(), trust)
 
@@ -178,9 +177,21 @@ class IdentityService:
         self, scope: Message, receive: Receive
     ) -> AcknowledgedAnswer:
         caller = await self._caller(scope)
-        report = TrustReport.parse(await read_body(receive, MAX_REPORT_BYTES))
-        await self.issuance.acknowledge(caller, report)
+        with self._in_hand():
+            report = TrustReport.parse(await read_body(receive, MAX_REPORT_BYTES))
+            await self.issuance.acknowledge(caller, report)
         return AcknowledgedAnswer(self.issuance.trust.version)
+
+    @contextmanager
+    def _in_hand(self) -> Iterator[None]:
+        if self._busy >= self._limits.concurrent:
+            message = f"{self._busy} requests are in hand; ask again"
+            raise HttpRefusal(503, "overloaded", message, [(b"retry-after", b"1")])
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
 
     async def _stream(self, receive: Receive, send: Send) -> None:
         if self._streams >= MAX_STREAMS:
@@ -205,8 +216,9 @@ class IdentityService:
                 yield trust.format()
 
     async def _caller(self, scope: Message) -> Caller:
+        """Who asks, if not too often. Raises: TokenRefused, TooManyRequests."""
         try:
-            return await self._callers.caller_of(_bearer(scope))
+            caller = await self._reviewer.review(_bearer(scope))
         except TokenRefused as refused:
             self._log.warning(
                 "caller refused",
@@ -215,6 +227,12 @@ class IdentityService:
                 detail=str(refused),
             )
             raise
+        try:
+            self._rates.take(name_of(caller), trio.current_time())
+        except TooManyRequests as refused:
+            self._log.warning("caller refused", reason="rate", detail=str(refused))
+            raise
+        return caller
 
 
 STREAM: Final = ("GET", "/v1/bundle/stream")
@@ -234,27 +252,6 @@ def _decode(body: bytes) -> SignBody:
         return msgspec.json.decode(body, type=SignBody)
     except UNREADABLE as error:
         raise HttpRefusal(400, "malformed_request", f"body: {error}") from error
-
-
-def _refusal_of(error: Exception) -> HttpRefusal:
-    match error:
-        case HttpRefusal():
-            return error
-        case TokenRefused():
-            bearer = [(b"www-authenticate", b"Bearer")]
-            return HttpRefusal(401, error.fault.value, str(error), bearer)
-        case SigningRefused(reason=SigningReason.MALFORMED_CSR):
-            return HttpRefusal(400, error.reason.value, str(error))
-        case SigningRefused():
-            return HttpRefusal(403, error.reason.value, str(error))
-        case InvalidReport():
-            return HttpRefusal(400, "malformed_report", str(error))
-        case InvalidAuthority():
-            return HttpRefusal(503, "authority_unusable", str(error))
-        case trio.TooSlowError():
-            return HttpRefusal(408, "too_slow", "the request did not come in time")
-        case _:
-            return HttpRefusal(500, "internal", "see the identity service's log")
 
 
 async def _refuse(send: Send, refusal: HttpRefusal) -> None:

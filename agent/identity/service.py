@@ -9,6 +9,7 @@ is served is in `endpoints`.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -22,28 +23,14 @@ from hypercorn.typing import Framework
 
 from agent.addresses import SocketAddress
 from agent.errors import PodlockError
-from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
+from agent.identity.clock import Chance, chance, sleep_until
 from agent.identity.context import load_credential
-from agent.identity.endpoints import MAX_BODY_BYTES, CallerCheck, IdentityService
+from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Limits
 from agent.identity.issuance import Issuance
+from agent.identity.overview import StateView
+from agent.identity.reviewing import TokenReviewer
 from agent.identity.rotation import renew_at, retry_after
-from agent.identity.spiffe import TrustDomain
-from agent.identity.token import Caller, TokenKey, verify_token
 from agent.log import logger
-
-
-@dataclass(frozen=True, slots=True)
-class JoinTokens:
-    """A `CallerCheck` by the authority's own join tokens."""
-
-    key: TokenKey
-    trust_domain: TrustDomain
-    clock: Clock = utc_now
-
-    async def caller_of(self, token: str) -> Caller:
-        """Raises: TokenRefused."""
-        await trio.lowlevel.checkpoint()
-        return verify_token(self.key, self.trust_domain, token, now=self.clock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +41,15 @@ class Settings:
     """Port 0 takes a free one; `serve` reports which."""
     request_deadline: timedelta = timedelta(seconds=10)
     handshake_deadline: timedelta = timedelta(seconds=10)
+    limits: Limits = field(default_factory=Limits)
 
 
 async def serve(
     settings: Settings,
     issuance: Issuance,
-    callers: CallerCheck,
+    reviewer: TokenReviewer,
     *,
+    state: Callable[[], StateView] | None = None,
     random: Chance = chance,
     task_status: trio.TaskStatus[SocketAddress] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -71,7 +60,9 @@ async def serve(
     """
     service = IdentityService(
         issuance,
-        callers,
+        reviewer,
+        limits=settings.limits,
+        state=state,
         request_deadline=settings.request_deadline,
     )
     keeper = ServerCertificate(issuance, random)
@@ -112,11 +103,14 @@ class ServerCertificate:
         return max(due - self.issuance.clock(), retry_after(0, self.random()))
 
     async def run(self, pause: timedelta) -> None:
-        """Renew after `pause`, then in time, for ever; new handshakes see it."""
+        """
+        Renew after `pause`, then in time, for ever; new handshakes see it.
+
+        Also at once when the authority changes: its issuer may be tainted.
+        """
         failures = 0
         while True:
-            clock = self.issuance.clock
-            await sleep_until(clock() + pause, clock)
+            await self._wait(pause)
             try:
                 pause, failures = self.renew(), 0
             except PodlockError as error:
@@ -125,6 +119,18 @@ class ServerCertificate:
                 logger(part="identity").error(
                     "server certificate not renewed", error=str(error)
                 )
+
+    async def _wait(self, pause: timedelta) -> None:
+        clock = self.issuance.clock
+        async with trio.open_nursery() as nursery:
+
+            async def until_changed() -> None:
+                await self.issuance.changed()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until_changed)
+            await sleep_until(clock() + pause, clock)
+            nursery.cancel_scope.cancel()
 
 
 class _TlsConfig(Config):

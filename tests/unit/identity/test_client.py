@@ -19,7 +19,7 @@ from agent.identity.csr import make_csr
 from agent.identity.endpoints import IdentityService
 from agent.identity.key import PrivateKey
 from agent.identity.report import TrustReport
-from agent.identity.service import JoinTokens
+from agent.identity.reviewing import JoinTokens
 from agent.identity.source import IdentityRefused, IdentityUnavailable
 from agent.identity.token import NodeCaller, TokenKey, issue_token
 from agent.identity.trust import Trust
@@ -46,7 +46,7 @@ def token_file(tmp_path: Path) -> Path:
 
 def connected(token_file: Path) -> IdentityClient:
     """A client whose network is the application itself."""
-    callers = JoinTokens(KEY, TD, lambda: NOW)
+    callers = JoinTokens(KEY, TD, clock=lambda: NOW)
     app = IdentityService(at_work(AUTHORITY, ("n1", API)), callers)
     transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     return IdentityClient(URL, ANCHORS, token_file, transport=transport)

@@ -18,7 +18,7 @@ from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService
 from agent.identity.key import PrivateKey
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
 from agent.identity.report import TrustReport
-from agent.identity.service import JoinTokens
+from agent.identity.reviewing import JoinTokens
 from agent.identity.spiffe import SpiffeId
 from agent.identity.token import Caller, NodeCaller, TokenKey, issue_token
 from agent.identity.trust import Trust
@@ -33,7 +33,7 @@ BEARER = {b"authorization": b"Bearer " + TOKEN.encode()}
 
 def service(away: timedelta = timedelta(0)) -> IdentityService:
     """The application, at NOW or some time away from it."""
-    callers = JoinTokens(KEY, TD, lambda: NOW)
+    callers = JoinTokens(KEY, TD, clock=lambda: NOW)
     issuance = at_work(AUTHORITY, ("n1", API), clock=lambda: NOW + away)
     return IdentityService(issuance, callers)
 
@@ -204,8 +204,11 @@ async def test_a_fault_of_ours_ends_one_request() -> None:
     """An unforeseen error is 500 without its text; the service lives on."""
 
     class Broken:
-        async def caller_of(self, token: str) -> Caller:
+        async def review(self, token: str) -> Caller:
             raise RuntimeError(f"secret detail of {len(token)} bytes")
+
+        async def spend(self, caller: Caller) -> None:
+            raise NotImplementedError
 
     app = IdentityService(at_work(AUTHORITY), Broken())
     with capture_logs() as lines:
@@ -234,7 +237,7 @@ async def test_keeps_a_nodes_report() -> None:
     report = TrustReport("n1", 1)
     response = await ask("POST", "/v1/acknowledgements", app, content=report.format())
     assert (response.status_code, response.json()) == (200, {"version": 1})
-    assert app.issuance.heard["n1"].report == report
+    assert app.issuance.ledger.records["n1"].report == report
 
     for content, expected in (
         (TrustReport("n2", 1).format(), (403, "not_the_callers_identity")),
@@ -242,7 +245,7 @@ async def test_keeps_a_nodes_report() -> None:
     ):
         response = await ask("POST", "/v1/acknowledgements", app, content=content)
         assert reason(response) == expected
-    assert app.issuance.heard.keys() == {"n1"}
+    assert app.issuance.ledger.records.keys() == {"n1"}
 
 
 async def test_is_healthy_while_it_can_sign() -> None:

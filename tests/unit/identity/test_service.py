@@ -22,7 +22,8 @@ from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
 from agent.identity.key import PrivateKey
 from agent.identity.report import TrustReport
-from agent.identity.service import JoinTokens, ServerCertificate, Settings, serve
+from agent.identity.reviewing import JoinTokens
+from agent.identity.service import ServerCertificate, Settings, serve
 from agent.identity.source import IdentityUnavailable
 from agent.identity.token import NodeCaller, TokenKey, issue_token
 from agent.identity.trust import Trust
@@ -118,7 +119,8 @@ async def test_a_workload_cannot_be_the_service(
 async def test_renews_its_own_certificate(autojump_clock: MockClock) -> None:
     """At 70 % of the lifetime, in the same context; an outage is retried."""
     clock = VirtualClock()
-    issuance = at_work(make_authority(), clock=clock)
+    good = make_authority()
+    issuance = at_work(good, clock=clock)
     keeper = ServerCertificate(issuance, lambda: 0.5)
     first_renewal = keeper.renew()
     first = presented(keeper.context)
@@ -127,10 +129,10 @@ async def test_renews_its_own_certificate(autojump_clock: MockClock) -> None:
         await trio.sleep(16.7 * 3600)
         assert presented(keeper.context) == first
         # An issuer that has expired by then: the old certificate stays.
-        good, issuance.authority = issuance.authority, make_authority(AGES_AGO)
+        issuance._authority = make_authority(AGES_AGO)
         await trio.sleep(3600)
         assert presented(keeper.context) == first
-        issuance.authority = good
+        issuance._authority = good
         await trio.sleep(300)
         assert presented(keeper.context) != first
         nursery.cancel_scope.cancel()
