@@ -15,8 +15,14 @@ from agent.identity.spiffe import TrustDomain
 from agent.identity.standing import Standing, read_bundle
 from agent.log import logger
 
+Tell = Callable[[str, str, str], None]
 Read = Callable[[FederatedDomain], Awaitable[bytes]]
 Fetch = Callable[[FederatedDomain, Bundle | None], Awaitable[bytes]]
+
+
+def say_nothing(kind: str, subject: str, text: str) -> None:
+    """For whoever has no events; the log has it all."""
+    del kind, subject, text
 
 
 class Federation:
@@ -34,15 +40,19 @@ class Federation:
         publish: Callable[[tuple[Bundle, ...]], None],
         *,
         known: Iterable[Bundle] = (),
+        tell: Tell = say_nothing,
         read: Read = read_file,
         fetch: Fetch = fetch,
         clock: Clock = utc_now,
         random: Chance = chance,
     ) -> None:
-        """Args: known are bundles of an earlier run, in force until newer ones come."""
+        """
+        Args: known are bundles of an earlier run, in force until newer ones come; tell
+        hears what an operator wants to know: kind, trust domain, sentence.
+        """
         self._standings = {each.trust_domain: Standing(each) for each in domains}
         self._earlier = {bundle.trust_domain: bundle for bundle in known}
-        self._publish = publish
+        self._publish, self._tell_operator = publish, tell
         self._read, self._fetch = read, fetch
         self._clock = clock
         self._random = random
@@ -96,6 +106,7 @@ class Federation:
         else:
             if standing.problem is not None:
                 self._log.info("federated bundle again current", domain=str(domain))
+                self._tell_operator("federation", str(domain), "is current again")
             self._tell()
 
     async def _content(self, domain: FederatedDomain) -> bytes:
@@ -126,12 +137,15 @@ class Federation:
         self._standings[domain] = standing.failed(problem, self._clock())
         if standing.problem != problem:  # said once, not at every look
             in_force = self._bundle(domain)
+            count = len(in_force.anchors) if in_force else 0
             self._log.warning(
                 "federated bundle not current",
                 domain=str(domain),
                 problem=problem,
-                anchors_in_force=len(in_force.anchors) if in_force else 0,
+                anchors_in_force=count,
             )
+            text = f"{problem}; {count} anchors that were good stay in force"
+            self._tell_operator("federation-failed", str(domain), text)
 
     def _tell(self) -> None:
         bundles = self.bundles
