@@ -180,12 +180,16 @@ class Forged:
     @property
     def pem(self) -> bytes:
         """Chain and key, as OpenSSL loads them from one file."""
-        certificates = [
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return self.chain_pem + key
+
+    @property
+    def chain_pem(self) -> bytes:
+        """The chain alone."""
+        return b"".join(
             x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
             for der in self.chain
-        ]
-        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return b"".join([*certificates, key])
+        )
 
     def load_into(self, context: ssl.SSLContext) -> None:
         """Let `context` present it; OpenSSL wants a path, and gets that of memory."""

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trio
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.errors import PeerError
 from agent.identity.authority import Authority
@@ -48,9 +47,7 @@ FOREIGN = SpiffeId.parse(forgery.FOREIGN_IDENTITY)
 
 def my_credential() -> Credential:
     made = leaf(OURS, names=(forgery.uri(str(ME)),))
-    ders = [x509.load_der_x509_certificate(der) for der in made.chain]
-    chain = b"".join(each.public_bytes(Encoding.PEM) for each in ders)
-    return Credential.assemble(chain, PrivateKey.of(made.key))
+    return Credential.assemble(made.chain_pem, PrivateKey.of(made.key))
 
 
 MINE = my_credential()
