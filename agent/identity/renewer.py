@@ -143,7 +143,7 @@ class Renewer:
     async def _obtain(self, identity: SpiffeId) -> tuple[Credential, Trust]:
         key = await self._new_key()
         signed = await self._source.sign(make_csr(identity, key))
-        credential = Credential.assemble(signed.chain_pem, key)
+        credential = Credential.assemble(signed.chain_pem, signed.key or key)
         require_identity(credential.svid, identity)
         require_trust_of(signed.trust, self._trust_domain)
         if signed.trust.bundle.anchor_of(credential.chain_der) is None:

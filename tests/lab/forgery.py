@@ -8,6 +8,8 @@ with its keys; `Forged` is what a peer presents. What the forger makes of them i
 
 from __future__ import annotations
 
+import os
+import ssl
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -178,12 +180,23 @@ class Forged:
     @property
     def pem(self) -> bytes:
         """Chain and key, as OpenSSL loads them from one file."""
-        certificates = [
+        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return self.chain_pem + key
+
+    @property
+    def chain_pem(self) -> bytes:
+        """The chain alone."""
+        return b"".join(
             x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
             for der in self.chain
-        ]
-        key = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return b"".join([*certificates, key])
+        )
+
+    def load_into(self, context: ssl.SSLContext) -> None:
+        """Let `context` present it; OpenSSL wants a path, and gets that of memory."""
+        with open(os.memfd_create("forged"), "wb") as memory:
+            memory.write(self.pem)
+            memory.flush()
+            context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}")
 
 
 def leaf(realm: Realm, key: Key | None = None, **fields: Any) -> Forged:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trio
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.errors import PeerError
 from agent.identity.authority import Authority
@@ -49,9 +47,7 @@ FOREIGN = SpiffeId.parse(forgery.FOREIGN_IDENTITY)
 
 def my_credential() -> Credential:
     made = leaf(OURS, names=(forgery.uri(str(ME)),))
-    ders = [x509.load_der_x509_certificate(der) for der in made.chain]
-    chain = b"".join(each.public_bytes(Encoding.PEM) for each in ders)
-    return Credential.assemble(chain, PrivateKey.of(made.key))
+    return Credential.assemble(made.chain_pem, PrivateKey.of(made.key))
 
 
 MINE = my_credential()
@@ -66,10 +62,7 @@ def hostile(forged: Forged, *, server: bool, alpn: str = "h2") -> ssl.SSLContext
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.set_alpn_protocols([alpn])
-    with open(os.memfd_create("forged"), "wb") as memory:
-        memory.write(forged.pem)
-        memory.flush()
-        context.load_cert_chain(f"/proc/self/fd/{memory.fileno()}")
+    forged.load_into(context)
     return context
 
 
