@@ -10,6 +10,7 @@ redirect stays, so that pods of a node without an agent are refused and not bypa
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -18,18 +19,20 @@ from typing import Final
 
 import trio
 
+from agent.app.authority import RunningAuthority, open_authority
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
 from agent.app.direct import Direct
+from agent.app.dumps import forbid_dumps
+from agent.app.federation import keep_federated
 from agent.app.reporter import ControlReporter
-from agent.app.service import load_authority
 from agent.app.stopping import until_signalled
 from agent.config import Config
-from agent.identity import keystore
+from agent.identity import crl_files
 from agent.identity.client import IdentityClient
-from agent.identity.clock import utc_now
 from agent.identity.local import EmbeddedIdentity
 from agent.identity.source import CertificateSource
+from agent.identity.workload_api import WorkloadApi, require_package
 from agent.kube import directory
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
@@ -52,6 +55,7 @@ COUNT_EVERY: Final = 10
 def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises: PodlockError for what prevents a start."""
     configure(config.log.level, config.log.format)
+    forbid_dumps()
     allow_descriptors()
     trio.run(_run, config)
 
@@ -82,7 +86,7 @@ async def _run(config: Config) -> None:
     )
     maps = RedirectMaps.open(config.redirect.pins)
     try:
-        async with certificate_source(config, registry) as source:
+        async with certificate_source(config, registry) as (source, authority):
             enrolment = Enrolment(config.redirect.pins, maps)
             control = Control(
                 *(config, loaded.cgroup, registry, enrolment, source),
@@ -93,12 +97,17 @@ async def _run(config: Config) -> None:
                     enabled=config.same_node == "direct",
                 ),
             )
-            await _serve(config, control)
+            await _serve(config, control, authority)
     finally:
         maps.close()
 
 
-async def _serve(config: Config, control: Control) -> None:
+async def _serve(
+    config: Config, control: Control, authority: RunningAuthority | None
+) -> None:
+    def tell(kind: str, subject: str, text: str) -> None:
+        control.events.add(kind, subject, text, time.time())
+
     assert control.direct is not None
     control.direct.start()
     async with trio.open_nursery() as nursery:
@@ -106,9 +115,17 @@ async def _serve(config: Config, control: Control) -> None:
         await nursery.start(
             server.serve, config.status.socket, ControlReporter(control)
         )
+        if authority is not None:
+            nursery.start_soon(authority.follow, tell)
+            domains = config.federation.domains
+            nursery.start_soon(keep_federated, domains, authority, tell)
         await nursery.start(control.renewer.run)
+        if config.identity.crl is not None:
+            # Before the workers: the first handshake already asks these lists.
+            await nursery.start(crl_files.run, config.identity.crl, control.adopt_crls)
         await nursery.start(control.workers.run)
         await nursery.start(directory.run, config.manifests, control.adopt)
+        nursery.start_soon(control.trust_reports.run)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
@@ -118,6 +135,7 @@ async def _reconcile(control: Control) -> None:
     while True:
         await trio.sleep(RECONCILE_SECONDS)
         control.reconcile()
+        control.tell_outdated()
 
 
 async def _trace(direct: Direct) -> None:
@@ -133,19 +151,19 @@ async def _trace(direct: Direct) -> None:
 @asynccontextmanager
 async def certificate_source(
     config: Config, registry: Registry
-) -> AsyncIterator[CertificateSource]:
-    """The identity service, or an authority of our own in the state directory."""
+) -> AsyncIterator[tuple[CertificateSource, RunningAuthority | None]]:
+    """The identity service, a SPIFFE agent, or an authority of our own."""
     identity = config.identity
+    if identity.workload_api is not None:
+        await trio.to_thread.run_sync(require_package)
+        yield WorkloadApi(identity.workload_api, config.trust_domain), None
+        return
     if identity.service is None:
-        where = config.authority.directory
-        if not where.exists():
-            keystore.create(where, config.trust_domain, now=utc_now())
-            log.info("authority created", directory=str(where))
-        authority, _ = load_authority(config)
-        yield EmbeddedIdentity(authority, registry, config.node)
+        running = open_authority(config, registry, "embedded", create=True)
+        yield EmbeddedIdentity(running.issuance, config.node), running
         return
     assert identity.anchors is not None
     assert identity.token is not None
     anchors = await trio.Path(identity.anchors).read_bytes()
     async with IdentityClient(identity.service, anchors, identity.token) as client:
-        yield client
+        yield client, None

@@ -5,7 +5,7 @@ What a person types: `podlock COMMAND`.
     status ...  what the agent tells: one command per document
     config      what is set, and whether it is valid
     identity    the identity service, and tokens for it
-    ca          the certificate authority's files
+    ca          the certificate authority: anchors, issuer, compromise
     redirect    the eBPF programs
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. A command imports what
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import ask, authority, operate, settings
+from agent.cli import ask, ca, identity, operate, settings
 from agent.cli.group import PodlockGroup
 
 
@@ -29,8 +29,8 @@ for command in (
     operate.run,
     *ask.COMMANDS,
     settings.config,
-    authority.identity,
-    authority.ca,
+    identity.identity,
+    ca.ca,
     operate.redirect,
     operate.version,
 ):

@@ -39,6 +39,15 @@ def with_config(command: _Command) -> _Command:
     return file(settings(command))
 
 
+directory_option = click.option(
+    "--directory",
+    type=PATH,
+    metavar="DIR",
+    help="The authority's files.  [default: authority.directory]",
+)
+trust_domain_option = click.option(
+    "--trust-domain", metavar="NAME", help="Such as cluster.local.  [default: as set]"
+)
 as_json: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -20,7 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.errors import InputError, Refused
 from agent.identity import certificate, pem
-from agent.identity.bundle import Bundle
+from agent.identity.bundle import Anchor, Bundle
 from agent.identity.credential import Credential
 from agent.identity.csr import check_csr
 from agent.identity.key import (
@@ -62,6 +62,24 @@ class CaPair:
 
 
 @dataclass(frozen=True, slots=True)
+class Validity:
+    """The anchor of an issuer, and when everything from it down is in time."""
+
+    anchor: Anchor
+    not_before: datetime
+    not_after: datetime
+
+    def require(self, now: datetime) -> None:
+        """Raises: InvalidAuthority outside of it."""
+        if now > self.not_after:
+            raise InvalidAuthority(f"issuer or its anchor: expired {self.not_after}")
+        if now < self.not_before:
+            raise InvalidAuthority(
+                f"issuer or its anchor: not valid before {self.not_before}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Authority:
     """An issuer that chains to the bundle. `assemble` makes it and checks it."""
 
@@ -70,9 +88,7 @@ class Authority:
     issuer: x509.Certificate
     chain_pem: bytes
     """The issuer, then intermediates, as they follow a leaf."""
-    not_before: datetime
-    not_after: datetime
-    """When issuer, intermediates and anchor are all valid."""
+    validity: Validity
     lifetime: timedelta
     _key: SigningKey = field(repr=False)
 
@@ -83,43 +99,39 @@ class Authority:
         issuer_pem: bytes,
         issuer_key: PrivateKey,
         *,
-        now: datetime,
+        now: datetime | None = None,
         lifetime: timedelta = WORKLOAD_LIFETIME,
     ) -> Authority:
         """
-        Check that the parts fit together, at `now`.
+        Check that the parts fit together, and at `now` where that is given; whether
+        they are in time is asked again for each certificate.
 
         Args: issuer_pem has the issuer first, then intermediates if there are any.
         Raises: InvalidAuthority; InvalidPem, InvalidKey and InvalidCertificate for
         parts that cannot be read.
         """
-        chain = pem.parse(issuer_pem, pem.CERTIFICATE)
-        parsed = [certificate.parse(der) for der in chain]
-        if not parsed:
-            raise InvalidAuthority("issuer: no certificate")
-        for signer in parsed:
-            certificate.require_ca(signer)
+        chain = without_anchors(bundle, pem.parse(issuer_pem, pem.CERTIFICATE))
+        validity = check_issuer(bundle, chain)
+        issuer = certificate.parse(chain[0])
         key = issuer_key.load()
-        if parsed[0].public_key() != key.public_key():
+        if issuer.public_key() != key.public_key():
             raise InvalidAuthority("issuer: certificate and key do not belong together")
-        named = certificate.trust_domain_of(parsed[0])
-        if named not in {None, bundle.trust_domain}:
-            raise InvalidAuthority(
-                f"issuer: is for trust domain {named}, expected {bundle.trust_domain}"
-            )
-        not_before, not_after = _validity(bundle, chain)
-        authority = cls(
+        if now is not None:
+            validity.require(now)
+        return cls(
             trust_domain=bundle.trust_domain,
             bundle=bundle,
-            issuer=parsed[0],
+            issuer=issuer,
             chain_pem=pem.format_blocks(chain, pem.CERTIFICATE),
-            not_before=not_before,
-            not_after=not_after,
+            validity=validity,
             lifetime=lifetime,
             _key=key,
         )
-        authority.require_valid(now)
-        return authority
+
+    @property
+    def not_after(self) -> datetime:
+        """When issuer, intermediates or anchor end, whichever is first."""
+        return self.validity.not_after
 
     def require_valid(self, now: datetime) -> None:
         """
@@ -127,12 +139,7 @@ class Authority:
 
         Raises: InvalidAuthority outside the validity of issuer and anchor.
         """
-        if now > self.not_after:
-            raise InvalidAuthority(f"issuer or its anchor: expired {self.not_after}")
-        if now < self.not_before:
-            raise InvalidAuthority(
-                f"issuer or its anchor: not valid before {self.not_before}"
-            )
+        self.validity.require(now)
 
     def issue(
         self, csr_der: bytes, authorized: SpiffeId, *, now: datetime, serial: int
@@ -233,21 +240,77 @@ def create_issuer(
     return _signed(builder, parent.subject, key, now, lifetime, signer=anchor.key)
 
 
+def request_issuer(trust_domain: TrustDomain, key: PrivateKey) -> bytes:
+    """
+    A request (PEM) for an identity issuer, to be signed where the anchor's key is.
+
+    It asks for what `create_issuer` gives: CA, pathlen 0, keyCertSign and cRLSign.
+    """
+    uri = x509.UniformResourceIdentifier(f"{SCHEME}{trust_domain}")
+    signing_key = key.load()
+    serial = x509.random_serial_number()  # for a name of its own, not a serial
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_name("identity issuer", serial))
+        .add_extension(x509.BasicConstraints(True, 0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .sign(signing_key, signature_hash(signing_key))
+    )
+    return request.public_bytes(serialization.Encoding.PEM)
+
+
 _BOTH_ROLES: Final = x509.ExtendedKeyUsage(
     [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
 )
 
 
-def _validity(bundle: Bundle, chain: Sequence[bytes]) -> tuple[datetime, datetime]:
+def check_issuer(bundle: Bundle, chain: Sequence[bytes]) -> Validity:
+    """
+    Check that a chain (issuer first) may sign workloads under the bundle.
+
+    Times are returned and not judged. Raises: InvalidAuthority, InvalidCertificate.
+    """
+    if not chain:
+        raise InvalidAuthority("issuer: no certificate")
+    parsed = [certificate.parse(der) for der in chain]
+    for signer in parsed:
+        certificate.require_ca(signer)
+    named = certificate.trust_domain_of(parsed[0])
+    if named not in {None, bundle.trust_domain}:
+        raise InvalidAuthority(
+            f"issuer: is for trust domain {named}, expected {bundle.trust_domain}"
+        )
     anchor = bundle.anchor_of(chain)
     if anchor is None:
         raise InvalidAuthority(
             f"issuer: not signed by a trust anchor of {bundle.trust_domain}"
         )
-    parsed = [certificate.parse(der) for der in chain]
+    if anchor.der != chain[0]:
+        _require_room_below([*parsed, certificate.parse(anchor.der)])
     starts = [signer.not_valid_before_utc for signer in parsed]
     ends = [signer.not_valid_after_utc for signer in parsed]
-    return max(*starts, anchor.not_before), min(*ends, anchor.not_after)
+    return Validity(
+        anchor, max(*starts, anchor.not_before), min(*ends, anchor.not_after)
+    )
+
+
+def without_anchors(bundle: Bundle, chain: Sequence[bytes]) -> Sequence[bytes]:
+    """A chain (issuer first) as it follows a leaf: who trusts an anchor has it."""
+    anchors = {anchor.der for anchor in bundle.anchors}
+    return [*chain[:1], *(der for der in chain[1:] if der not in anchors)]
+
+
+def _require_room_below(signers: Sequence[x509.Certificate]) -> None:
+    """RFC 5280 section 4.2.1.9: pathlen is how many CAs may follow below."""
+    for below, signer in enumerate(signers):
+        constraints = signer.extensions.get_extension_for_class(x509.BasicConstraints)
+        length = constraints.value.path_length
+        if length is not None and length < below:
+            raise InvalidAuthority(
+                f"issuer: pathlen {length} of {signer.subject.rfc4514_string()}: "
+                f"{below} CAs are below it"
+            )
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar, cast
+from typing import Final, Self, TypeVar
 
 import httpx
 import msgspec
@@ -16,13 +16,19 @@ import trio
 
 from agent.errors import InputError
 from agent.identity.authority import SERVICE_NAME
-from agent.identity.endpoints import UNREADABLE
+from agent.identity.endpoints import HEARTBEAT
+from agent.identity.overview import StateView
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
+from agent.identity.report import ReportDocument, TrustReport
 from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
 from agent.identity.token import MAX_TOKEN_BYTES
+from agent.identity.trust import MAX_TRUST_BYTES, UNREADABLE, InvalidTrust, Trust
+from agent.identity.wire import AcknowledgedAnswer, ErrorAnswer, SignAnswer
 
-# A chain and a bundle of many anchors.
-MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
+# A trust document, and a chain.
+MAX_ANSWER_BYTES: Final = MAX_TRUST_BYTES + 64 * 1024
+# A stream that says nothing for as long, not even an empty line, is dead.
+SILENCE: Final = HEARTBEAT * 3
 
 # RFC 9110 section 15.5: what a later request may get past.
 _PASSING: Final = frozenset({408, 429})
@@ -33,32 +39,6 @@ _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 class InvalidClientSettings(InputError):
     """An address, bundle or token file that cannot be used."""
-
-
-class SignAnswer(msgspec.Struct, frozen=True):
-    """The answer of POST /v1/sign."""
-
-    chain: str
-    bundle: str
-
-
-class BundleAnswer(msgspec.Struct, frozen=True):
-    """The answer of GET /v1/bundle."""
-
-    bundle: str
-
-
-class ErrorFacts(msgspec.Struct, frozen=True):
-    """Why not."""
-
-    reason: str
-    message: str
-
-
-class ErrorAnswer(msgspec.Struct, frozen=True):
-    """Any answer but 200."""
-
-    error: ErrorFacts
 
 
 class IdentityClient:
@@ -110,17 +90,40 @@ class IdentityClient:
 
     async def sign(self, csr_der: bytes) -> Signed:
         """Raises: IdentityUnavailable, IdentityRefused."""
-        token = await self._token()
         text = format_blocks([csr_der], CERTIFICATE_REQUEST).decode()
-        request = self._request("POST", "/v1/sign", {"csr": text})
-        request.headers["authorization"] = f"Bearer {token}"
+        request = await self._with_token(
+            self._request("POST", "/v1/sign", {"csr": text})
+        )
         answer = _decode(await self._ask(request), SignAnswer)
-        return Signed(answer.chain.encode(), answer.bundle.encode())
+        try:
+            return Signed(answer.chain.encode(), answer.trust.trust())
+        except InvalidTrust as error:
+            raise IdentityUnavailable(f"identity service's answer: {error}") from error
 
-    async def bundle(self) -> bytes:
-        """The trust anchors as PEM. Raises: IdentityUnavailable, IdentityRefused."""
-        request = self._request("GET", "/v1/bundle", None)
-        return _decode(await self._ask(request), BundleAnswer).bundle.encode()
+    async def watch(self) -> AsyncGenerator[Trust, None]:
+        """The trust in force, then each change. Raises: IdentityUnavailable."""
+        request = self._request("GET", "/v1/bundle/stream", None)
+        request.extensions["timeout"]["read"] = SILENCE.total_seconds()
+        async with aclosing(self._lines(request)) as lines:
+            async for line in lines:
+                if not line:
+                    continue  # a heartbeat
+                try:
+                    yield Trust.parse(line)
+                except InvalidTrust as error:
+                    message = f"identity service {request.url}: {error}"
+                    raise IdentityUnavailable(message) from error
+
+    async def acknowledge(self, report: TrustReport) -> None:
+        """Raises: IdentityUnavailable, IdentityRefused."""
+        document = msgspec.to_builtins(ReportDocument.of(report))
+        request = self._request("POST", "/v1/acknowledgements", document)
+        _decode(await self._ask(await self._with_token(request)), AcknowledgedAnswer)
+
+    async def state(self) -> StateView:
+        """What signs and who needs what, for an admin's token. Raises: as above."""
+        request = self._request("GET", "/v1/state", None)
+        return _decode(await self._ask(await self._with_token(request)), StateView)
 
     def _request(self, method: str, path: str, document: object) -> httpx.Request:
         return self._http.build_request(
@@ -129,6 +132,10 @@ class IdentityClient:
             json=document,
             extensions={"sni_hostname": SERVICE_NAME},
         )
+
+    async def _with_token(self, request: httpx.Request) -> httpx.Request:
+        request.headers["authorization"] = f"Bearer {await self._token()}"
+        return request
 
     async def _token(self) -> str:
         # Read for each request: a projected service-account token is replaced hourly.
@@ -142,18 +149,40 @@ class IdentityClient:
         return token.decode()
 
     async def _ask(self, request: httpx.Request) -> bytes:
-        try:
-            response = await self._http.send(request, stream=True)
-            try:
-                body = await _read_body(response)
-            finally:
-                await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            message = f"identity service {request.url}: {_innermost(error)}"
-            raise IdentityUnavailable(message) from error
+        with _unavailable(request):
+            async with _answer(self._http, request) as (response, chunks):
+                body = await _whole(chunks)
         if response.status_code == 200:
             return body
         raise _failure(request, response.status_code, body)
+
+    async def _lines(self, request: httpx.Request) -> AsyncGenerator[bytes, None]:
+        """An answer's lines, without their ends. Raises: IdentityUnavailable."""
+        with _unavailable(request):
+            async with _answer(self._http, request) as (response, chunks):
+                if response.status_code != 200:
+                    body = await _whole(chunks)
+                    raise _failure(request, response.status_code, body)
+                rest = b""
+                async for chunk in chunks:
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        yield line
+                    if len(rest) > MAX_ANSWER_BYTES:
+                        raise httpx.DecodingError(
+                            f"line: over {MAX_ANSWER_BYTES} bytes"
+                        )
+        raise IdentityUnavailable(f"identity service {request.url}: the stream ended")
+
+
+@contextmanager
+def _unavailable(request: httpx.Request) -> Iterator[None]:
+    """What the network does to a request, as our error."""
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        message = f"identity service {request.url}: {_innermost(error)}"
+        raise IdentityUnavailable(message) from error
 
 
 def _context(anchors_pem: bytes) -> ssl.SSLContext:
@@ -177,15 +206,34 @@ def _innermost(error: BaseException) -> str:
     return text
 
 
-async def _read_body(response: httpx.Response) -> bytes:
+@asynccontextmanager
+async def _answer(
+    http: httpx.AsyncClient, request: httpx.Request
+) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[bytes]]]:
+    """An answer and the chunks of its body, which may be left early."""
+    response = await http.send(request, stream=True)
+    chunks = response.aiter_bytes()
+    try:
+        yield response, chunks
+    finally:
+        try:
+            # httpx does not close the generators under this one; a cancelled read
+            # goes through them all.
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                async for _ in chunks:
+                    pass
+        finally:
+            with trio.CancelScope(shield=True):
+                await response.aclose()
+
+
+async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
     body = bytearray()
-    # httpx types it as an iterator; left open early, the generator would complain.
-    stream = cast("AsyncGenerator[bytes, None]", response.aiter_bytes())
-    async with aclosing(stream) as chunks:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > MAX_ANSWER_BYTES:
-                raise httpx.DecodingError(f"more than {MAX_ANSWER_BYTES} bytes")
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise httpx.DecodingError(f"more than {MAX_ANSWER_BYTES} bytes")
     return bytes(body)
 
 

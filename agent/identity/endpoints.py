@@ -1,168 +1,234 @@
 """
 The identity service's HTTP endpoints, as an ASGI application.
 
-    POST /v1/sign     Authorization: Bearer TOKEN    {"csr": PEM}
-                      200 {"chain": PEM, "bundle": PEM}
-    GET  /v1/bundle   200 {"trust_domain": NAME, "bundle": PEM}
-    otherwise         {"error": {"reason": CODE, "message": TEXT}}
-                      400, 401, 403, 404, 405, 408, 413, 500, 503
+    POST /v1/sign              Bearer TOKEN   {"csr": PEM} -> {"chain": PEM, "trust"}
+    GET  /v1/bundle                           the trust document
+    GET  /v1/bundle/spiffe                    the anchors as a SPIFFE bundle document
+    GET  /v1/bundle/stream                    one trust document a line, as they change;
+                                              an empty line every 15 s
+    POST /v1/acknowledgements  Bearer TOKEN   a node's trust report -> {"version"}
+    GET  /v1/state             Bearer ADMIN   what signs, who needs what, counters
+    GET  /healthz                             {"status": "ok"}
+    otherwise                                 {"error": {"reason", "message"}}
+
+deploy/identity-openapi.yaml has every field and status; a test compares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, Protocol, cast
+from typing import Final
 
 import msgspec
 import trio
-from cryptography import x509
 
-from agent.errors import PodlockError
-from agent.identity.audit import record_issued, record_refused
-from agent.identity.authority import Authority, InvalidAuthority
-from agent.identity.clock import Clock, utc_now
-from agent.identity.signing import (
-    NodeRegistry,
-    SigningReason,
-    SigningRefused,
-    sign_request,
+from agent.identity.asgi import (
+    HttpRefusal,
+    Message,
+    Receive,
+    Send,
+    lifespan,
+    read_body,
+    send_json,
+    send_lines,
 )
-from agent.identity.token import Caller, TokenFault, TokenRefused
+from agent.identity.issuance import Issuance, name_of
+from agent.identity.limits import Rate, RateLimits, TooManyRequests
+from agent.identity.overview import StateView
+from agent.identity.refusals import refusal_of
+from agent.identity.report import MAX_REPORT_BYTES, TrustReport
+from agent.identity.reviewing import TokenReviewer
+from agent.identity.spiffe_bundle import format_document, published
+from agent.identity.token import AdminCaller, Caller, TokenFault, TokenRefused
+from agent.identity.trust import UNREADABLE, TrustDocument
+from agent.identity.wire import (
+    AcknowledgedAnswer,
+    ErrorAnswer,
+    ErrorFacts,
+    HealthAnswer,
+    SignAnswer,
+    SignBody,
+)
 from agent.log import logger
 
 # A PEM request of the largest CSR that check_csr takes.
 MAX_BODY_BYTES: Final = 32 * 1024
+HEARTBEAT: Final = timedelta(seconds=15)
+# Agents have one each; who knows the address may ask, so there is a limit.
+MAX_STREAMS: Final = 8192
 
-# All that msgspec raises for bytes that are not the wanted JSON.
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Handler = Callable[[Message, Receive], Awaitable[Mapping[str, str]]]
+Answer = msgspec.Struct | msgspec.Raw
+Handler = Callable[[Message, Receive], Awaitable[Answer]]
 
 
-class CallerCheck(Protocol):
-    """Finds out who bears a token."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one node may ask for, and how much is in hand at once."""
 
-    async def caller_of(self, token: str) -> Caller:
-        """Raises: TokenRefused."""
-
-
-class HttpRefusal(PodlockError):
-    """A request that ends in an error document."""
-
-    def __init__(
-        self, status: int, reason: str, message: str, allow: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.reason = reason
-        self.allow = allow
-
-
-class SignBody(msgspec.Struct, frozen=True):
-    """The body of POST /v1/sign."""
-
-    csr: str
+    rate: Rate = field(default_factory=lambda: Rate(per_second=20.0, burst=1000))
+    concurrent: int = 64
 
 
 class IdentityService:
     """
-    The ASGI application.
+    The ASGI application in front of an authority at work.
 
-    `authority` may be replaced at any time; the next request uses the new one.
+    `state` gives what GET /v1/state answers; it is called in a thread.
     """
 
     def __init__(
         self,
-        authority: Authority,
-        registry: NodeRegistry,
-        callers: CallerCheck,
+        issuance: Issuance,
+        reviewer: TokenReviewer,
         *,
-        clock: Clock = utc_now,
+        limits: Limits | None = None,
+        state: Callable[[], StateView] | None = None,
         request_deadline: timedelta = timedelta(seconds=10),
+        heartbeat: timedelta = HEARTBEAT,
     ) -> None:
-        self.authority = authority
-        self._registry = registry
-        self._callers = callers
-        self._clock = clock
+        self.issuance = issuance
+        self._reviewer = reviewer
+        self._limits = limits or Limits()
+        self._rates = RateLimits(self._limits.rate)
+        self._state = state
+        self._busy = 0
         self._deadline = request_deadline
+        self._heartbeat = heartbeat
+        self._streams = 0
         self._log = logger(part="identity", mode="service")
         self._routes: dict[str, tuple[str, Handler]] = {
             "/v1/sign": ("POST", self._sign),
             "/v1/bundle": ("GET", self._bundle),
+            "/v1/bundle/spiffe": ("GET", self._spiffe_bundle),
+            "/v1/acknowledgements": ("POST", self._acknowledge),
+            "/v1/state": ("GET", self._view),
+            "/healthz": ("GET", self._health),
         }
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request, or take part in the server's start and end."""
         match scope["type"]:
             case "lifespan":
-                await _lifespan(receive, send)
+                await lifespan(receive, send)
+            case "http" if (scope["method"], scope["path"]) == STREAM:
+                await self._stream(receive, send)
             case "http":
                 await self._answer(scope, receive, send)
             case kind:
                 raise HttpRefusal(404, "not_found", f"{kind}: only HTTP is served")
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        headers: list[tuple[bytes, bytes]] = []
-        status, document = 200, cast("Mapping[str, object]", {})
         try:
             with trio.fail_after(self._deadline.total_seconds()):
                 document = await self._dispatch(scope, receive)
         except Exception as error:  # noqa: BLE001 - one bad request ends no service
-            refusal = _refusal_of(error)
+            refusal = refusal_of(error)
+            self.issuance.counts[f"http:{refusal.status}:{refusal.reason}"] += 1
             if refusal.status == 500:
                 self._log.exception("request failed", path=scope["path"])
-            status = refusal.status
-            document = {"error": {"reason": refusal.reason, "message": str(refusal)}}
-            if refusal.allow:
-                headers.append((b"allow", refusal.allow.encode()))
-            if status == 401:
-                headers.append((b"www-authenticate", b"Bearer"))
-        await _send(send, status, headers, document)
+            await _refuse(send, refusal)
+        else:
+            await send_json(send, 200, msgspec.json.encode(document), ())
 
-    async def _dispatch(self, scope: Message, receive: Receive) -> Mapping[str, str]:
+    async def _dispatch(self, scope: Message, receive: Receive) -> Answer:
         path = scope["path"]
-        if path not in self._routes:
+        method, handler = self._routes.get(path, (None, None))
+        if path == STREAM[1]:
+            method = STREAM[0]
+        if method is None:
             raise HttpRefusal(404, "not_found", f"{path}: no such endpoint")
-        method, handler = self._routes[path]
-        if scope["method"] != method:
+        if handler is None or scope["method"] != method:
             message = f"{path}: {scope['method']}, expected {method}"
-            raise HttpRefusal(405, "method_not_allowed", message, allow=method)
+            allow = [(b"allow", method.encode())]
+            raise HttpRefusal(405, "method_not_allowed", message, allow)
         return await handler(scope, receive)
 
-    async def _bundle(self, scope: Message, receive: Receive) -> Mapping[str, str]:
+    async def _bundle(self, scope: Message, receive: Receive) -> TrustDocument:
         del scope, receive  # the anchors are public
-        bundle = self.authority.bundle
-        return {"trust_domain": str(bundle.trust_domain), "bundle": bundle.pem.decode()}
+        await trio.lowlevel.checkpoint()
+        return TrustDocument.of(self.issuance.trust)
 
-    async def _sign(self, scope: Message, receive: Receive) -> Mapping[str, str]:
+    async def _spiffe_bundle(self, scope: Message, receive: Receive) -> msgspec.Raw:
+        """A bundle endpoint (SPIFFE Federation section 5), for other trust domains."""
+        del scope, receive
+        await trio.lowlevel.checkpoint()
+        return msgspec.Raw(format_document(published(self.issuance.trust)))
+
+    async def _health(self, scope: Message, receive: Receive) -> HealthAnswer:
+        del scope, receive
+        await trio.lowlevel.checkpoint()
+        self.issuance.authority.require_valid(self.issuance.clock())
+        return HealthAnswer("ok")
+
+    async def _view(self, scope: Message, receive: Receive) -> StateView:
+        del receive
+        caller = await self._caller(scope)
+        if not isinstance(caller, AdminCaller):
+            message = "the authority's state: expected a token made with --admin"
+            raise HttpRefusal(403, "not_an_admin", message)
+        if self._state is None:
+            raise HttpRefusal(404, "not_found", "this authority has no directory")
+        return await trio.to_thread.run_sync(self._state)
+
+    async def _sign(self, scope: Message, receive: Receive) -> SignAnswer:
         # Who calls comes first: a stranger's body is not even read.
         caller = await self._caller(scope)
-        body = _decode(await _read_body(receive))
+        with self._in_hand():
+            body = _decode(await read_body(receive, MAX_BODY_BYTES))
+            csr_pem = body.csr.encode()
+            issued = await self.issuance.sign(caller, csr_pem, self._reviewer.spend)
+        trust = TrustDocument.of(self.issuance.trust)
+        return SignAnswer(issued.chain_pem.decode(), trust)
+
+    async def _acknowledge(
+        self, scope: Message, receive: Receive
+    ) -> AcknowledgedAnswer:
+        caller = await self._caller(scope)
+        with self._in_hand():
+            report = TrustReport.parse(await read_body(receive, MAX_REPORT_BYTES))
+            await self.issuance.acknowledge(caller, report)
+        return AcknowledgedAnswer(self.issuance.trust.version)
+
+    @contextmanager
+    def _in_hand(self) -> Iterator[None]:
+        if self._busy >= self._limits.concurrent:
+            message = f"{self._busy} requests are in hand; ask again"
+            raise HttpRefusal(503, "overloaded", message, [(b"retry-after", b"1")])
+        self._busy += 1
         try:
-            issued = sign_request(
-                self.authority,
-                self._registry,
-                caller,
-                body.csr.encode(),
-                now=self._clock(),
-                serial=x509.random_serial_number(),
+            yield
+        finally:
+            self._busy -= 1
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
+        if self._streams >= MAX_STREAMS:
+            message = f"over {MAX_STREAMS} streams are open"
+            await _refuse(send, HttpRefusal(503, "too_many_streams", message))
+            return
+        self._streams += 1
+        try:
+            await send_lines(
+                receive,
+                send,
+                self._lines(),
+                heartbeat=self._heartbeat,
+                patience=self._heartbeat,
             )
-        except SigningRefused as refused:
-            record_refused(self._log, caller, refused)
-            raise
-        record_issued(self._log, caller, issued)
-        return {
-            "chain": issued.chain_pem.decode(),
-            "bundle": issued.bundle_pem.decode(),
-        }
+        finally:
+            self._streams -= 1
+
+    async def _lines(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self.issuance.watch()) as changes:
+            async for trust in changes:
+                yield trust.format()
 
     async def _caller(self, scope: Message) -> Caller:
+        """Who asks, if not too often. Raises: TokenRefused, TooManyRequests."""
         try:
-            return await self._callers.caller_of(_bearer(scope))
+            caller = await self._reviewer.review(_bearer(scope))
         except TokenRefused as refused:
             self._log.warning(
                 "caller refused",
@@ -171,6 +237,15 @@ class IdentityService:
                 detail=str(refused),
             )
             raise
+        try:
+            self._rates.take(name_of(caller), trio.current_time())
+        except TooManyRequests as refused:
+            self._log.warning("caller refused", reason="rate", detail=str(refused))
+            raise
+        return caller
+
+
+STREAM: Final = ("GET", "/v1/bundle/stream")
 
 
 def _bearer(scope: Message) -> str:
@@ -182,20 +257,6 @@ def _bearer(scope: Message) -> str:
     return str(token.strip(), "latin-1")
 
 
-async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise HttpRefusal(400, "malformed_request", "body: ended early")
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > MAX_BODY_BYTES:
-            raise HttpRefusal(413, "too_large", f"body: over {MAX_BODY_BYTES} bytes")
-    return bytes(body)
-
-
 def _decode(body: bytes) -> SignBody:
     try:
         return msgspec.json.decode(body, type=SignBody)
@@ -203,45 +264,7 @@ def _decode(body: bytes) -> SignBody:
         raise HttpRefusal(400, "malformed_request", f"body: {error}") from error
 
 
-def _refusal_of(error: Exception) -> HttpRefusal:
-    match error:
-        case HttpRefusal():
-            return error
-        case TokenRefused():
-            return HttpRefusal(401, error.fault.value, str(error))
-        case SigningRefused(reason=SigningReason.MALFORMED_CSR):
-            return HttpRefusal(400, error.reason.value, str(error))
-        case SigningRefused():
-            return HttpRefusal(403, error.reason.value, str(error))
-        case InvalidAuthority():
-            return HttpRefusal(503, "authority_unusable", str(error))
-        case trio.TooSlowError():
-            return HttpRefusal(408, "too_slow", "the request did not come in time")
-        case _:
-            return HttpRefusal(500, "internal", "see the identity service's log")
-
-
-async def _send(
-    send: Send,
-    status: int,
-    headers: list[tuple[bytes, bytes]],
-    document: Mapping[str, object],
-) -> None:
+async def _refuse(send: Send, refusal: HttpRefusal) -> None:
+    document = ErrorAnswer(ErrorFacts(refusal.reason, str(refusal)))
     body = msgspec.json.encode(document)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", b"%d" % len(body)),
-        *headers,
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        match (await receive())["type"]:
-            case "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            case "lifespan.shutdown":
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+    await send_json(send, refusal.status, body, refusal.headers)

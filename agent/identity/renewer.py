@@ -2,35 +2,33 @@
 The renewer: one current certificate for every identity that this node speaks for.
 
 Keys are made here, live in memory and leave only inside a published credential. A
-certificate that is still valid stays in use while its renewal fails.
+certificate that is still valid stays in use while its renewal fails. One that is
+tainted or revoked is replaced at once, one whose issuer or anchor goes within seconds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 
 import trio
 
 from agent.errors import PodlockError
-from agent.identity.bundle import Bundle
 from agent.identity.certificate import require_identity
-from agent.identity.clock import (
-    LONGEST_SLEEP,
-    Chance,
-    Clock,
-    chance,
-    sleep_until,
-    utc_now,
-)
+from agent.identity.chain import CertificateTainted, Chain
+from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
 from agent.identity.credential import Credential, InvalidCredential
+from agent.identity.crl import CertificateRevoked, Revocations
 from agent.identity.csr import make_csr
+from agent.identity.distrust import Distrust
 from agent.identity.key import PrivateKey
 from agent.identity.rotation import retry_after
 from agent.identity.schedule import CertificateStatus, Schedule
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.trust import Trust, require_trust_of
 from agent.log import logger
 
 
@@ -39,8 +37,8 @@ class Settings:
     """How patient the renewer is."""
 
     request_deadline: timedelta = timedelta(seconds=30)
-    bundle_refresh: timedelta = timedelta(minutes=5)
-    """How soon a new trust anchor is known without any certificate being renewed."""
+    clock_check: timedelta = timedelta(seconds=5)
+    """How soon a jump of the wall clock is noticed, which no sleep is told of."""
 
 
 async def generate_key() -> PrivateKey:
@@ -52,9 +50,8 @@ class Renewer:
     """
     Keeps certificates current; `run` is its task.
 
-    `publish` gets every new credential, `publish_bundle` every changed set of
-    anchors, and the anchors first. Both are called in the trio thread and must not
-    raise.
+    `publish` gets every new credential, `publish_trust` every changed trust, and the
+    trust first. Both are called in the trio thread and must not raise.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class Renewer:
         source: CertificateSource,
         trust_domain: TrustDomain,
         publish: Callable[[Credential], None],
-        publish_bundle: Callable[[Bundle], None],
+        publish_trust: Callable[[Trust], None],
         *,
         settings: Settings | None = None,
         clock: Clock = utc_now,
@@ -72,13 +69,14 @@ class Renewer:
         self._source = source
         self._trust_domain = trust_domain
         self._publish = publish
-        self._publish_bundle = publish_bundle
+        self._publish_trust = publish_trust
         self._settings = settings or Settings()
         self._clock = clock
         self._random = random
         self._new_key = new_key
         self._schedule = Schedule()
-        self._bundle: Bundle | None = None
+        self._trust: Trust | None = None
+        self._revocations = Revocations()
         self._changed = trio.Event()
         self._log = logger(part="identity")
 
@@ -86,6 +84,11 @@ class Renewer:
         """Replace the identities to keep; new ones are asked for at once."""
         self._schedule.set_wanted(identities, self._clock())
         self._changed.set()
+
+    def revoke(self, revocations: Revocations) -> None:
+        """These lists are in force from now on; what they name is replaced at once."""
+        self._revocations = revocations
+        self._reassess()
 
     def report(self) -> list[CertificateStatus]:
         """Where every wanted identity stands now."""
@@ -96,7 +99,7 @@ class Renewer:
     ) -> None:
         """Keep certificates current until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_bundle)
+            nursery.start_soon(self._follow_trust)
             task_status.started()
             while True:
                 self._changed = trio.Event()
@@ -108,7 +111,8 @@ class Renewer:
     async def _wait_for_change(self) -> None:
         now = self._clock()
         event = self._schedule.next_event(now)
-        pause = LONGEST_SLEEP if event is None else min(event - now, LONGEST_SLEEP)
+        longest = self._settings.clock_check
+        pause = longest if event is None else min(event - now, longest)
         with trio.move_on_after(max(0.0, pause.total_seconds())):
             await self._changed.wait()
 
@@ -123,33 +127,54 @@ class Renewer:
     async def _renew(self, identity: SpiffeId) -> None:
         try:
             with trio.fail_after(self._settings.request_deadline.total_seconds()):
-                credential, bundle = await self._obtain(identity)
+                credential, trust = await self._obtain(identity)
         except trio.TooSlowError:
             self._failed(identity, f"no answer in {self._settings.request_deadline}")
         except PodlockError as error:
             self._failed(identity, str(error))
         else:
-            self._accept_bundle(bundle)
-            self._succeeded(identity, credential)
+            # An answer may have waited while the stream told of something newer.
+            if self._trust is None or trust.version > self._trust.version:
+                self._accept_trust(trust)
+            self._obtained(identity, credential, trust)
         finally:
             self._changed.set()  # a slot is free
 
-    async def _obtain(self, identity: SpiffeId) -> tuple[Credential, Bundle]:
+    async def _obtain(self, identity: SpiffeId) -> tuple[Credential, Trust]:
         key = await self._new_key()
         signed = await self._source.sign(make_csr(identity, key))
-        credential = Credential.assemble(signed.chain_pem, key)
+        credential = Credential.assemble(signed.chain_pem, signed.key or key)
         require_identity(credential.svid, identity)
-        bundle = Bundle.parse(self._trust_domain, signed.bundle_pem)
-        if bundle.anchor_of(credential.chain_der) is None:
+        require_trust_of(signed.trust, self._trust_domain)
+        if signed.trust.bundle.anchor_of(credential.chain_der) is None:
             raise InvalidCredential(
                 f"{identity}: the chain ends in no anchor of the bundle it came with"
             )
-        return credential, bundle
+        return credential, signed.trust
 
-    def _succeeded(self, identity: SpiffeId, credential: Credential) -> None:
+    def _obtained(
+        self, identity: SpiffeId, credential: Credential, came_with: Trust
+    ) -> None:
+        """Judge it by what holds now: it may have been signed before that."""
+        assert self._trust is not None
+        chain = Chain.of_credential(credential, came_with.bundle)
+        try:
+            Distrust(self._trust.tainted, self._revocations).require_good(chain)
+        except (CertificateTainted, CertificateRevoked) as error:
+            self._failed(identity, f"what came is of no use: {error}")
+            return
+        if not self._succeeded(identity, credential):
+            return
+        # An answer that is older than a retirement; newer ones would loop.
+        is_late = came_with.version < self._trust.version
+        if is_late and not self._trust.retiring.isdisjoint(chain.authorities):
+            self._replace_soon(identity)
+
+    def _succeeded(self, identity: SpiffeId, credential: Credential) -> bool:
+        """False if nobody wants it any more."""
         now = self._clock()
         if not self._schedule.succeeded(identity, credential, now, self._random()):
-            return
+            return False
         self._log.info(
             "certificate obtained",
             identity=str(identity),
@@ -157,6 +182,7 @@ class Renewer:
             not_after=credential.svid.not_after.isoformat(),
         )
         self._publish(credential)
+        return True
 
     def _failed(self, identity: SpiffeId, error: str) -> None:
         again = self._schedule.failed(identity, error, self._clock(), self._random())
@@ -167,27 +193,57 @@ class Renewer:
             next_try=again.isoformat() if again else None,
         )
 
-    async def _keep_bundle(self) -> None:
+    async def _follow_trust(self) -> None:
         failures = 0
         while True:
             try:
-                with trio.fail_after(self._settings.request_deadline.total_seconds()):
-                    text = await self._source.bundle()
-                self._accept_bundle(Bundle.parse(self._trust_domain, text))
-            except (PodlockError, trio.TooSlowError) as error:
-                pause = retry_after(failures, self._random())
-                failures += 1
-                self._log.warning("trust bundle not obtained", error=str(error))
-            else:
-                pause, failures = self._settings.bundle_refresh, 0
+                async with aclosing(self._source.watch()) as changes:
+                    async for trust in changes:
+                        require_trust_of(trust, self._trust_domain)
+                        self._accept_trust(trust)
+                        failures = 0
+            except PodlockError as error:
+                self._log.warning("trust not followed", error=str(error))
+            pause = retry_after(failures, self._random())
+            failures += 1
             await sleep_until(self._clock() + pause, self._clock)
 
-    def _accept_bundle(self, bundle: Bundle) -> None:
-        if bundle == self._bundle:
+    def _accept_trust(self, trust: Trust) -> None:
+        if trust == self._trust:
             return
-        self._bundle = bundle
+        self._trust = trust
         self._log.info(
-            "trust bundle changed",
-            anchors=[anchor.fingerprint for anchor in bundle.anchors],
+            "trust changed",
+            version=trust.version,
+            anchors=[anchor.fingerprint for anchor in trust.bundle.anchors],
+            tainted=sorted(trust.tainted),
         )
-        self._publish_bundle(bundle)
+        self._publish_trust(trust)
+        self._reassess()
+
+    def _reassess(self) -> None:
+        """Replace what does not count any more, and what soon will not."""
+        if self._trust is None:
+            return
+        distrust = Distrust(self._trust.tainted, self._revocations)
+        for identity, credential in self._schedule.credentials().items():
+            chain = Chain.of_credential(credential, self._trust.bundle)
+            try:
+                distrust.require_good(chain)
+            except (CertificateTainted, CertificateRevoked) as error:
+                self._withdraw(identity, str(error))
+                continue
+            if chain.anchor is None:
+                self._withdraw(identity, "its anchor has left the bundle")
+            elif not self._trust.retiring.isdisjoint(chain.authorities):
+                self._replace_soon(identity)
+        self._changed.set()
+
+    def _withdraw(self, identity: SpiffeId, reason: str) -> None:
+        self._schedule.withdraw(identity, reason, self._clock(), self._random())
+        self._log.warning(
+            "certificate withdrawn", identity=str(identity), reason=reason
+        )
+
+    def _replace_soon(self, identity: SpiffeId) -> None:
+        self._schedule.replace(identity, self._clock(), self._random())

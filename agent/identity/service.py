@@ -9,6 +9,7 @@ is served is in `endpoints`.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -22,29 +23,14 @@ from hypercorn.typing import Framework
 
 from agent.addresses import SocketAddress
 from agent.errors import PodlockError
-from agent.identity.authority import Authority
-from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
+from agent.identity.clock import Chance, chance, sleep_until
 from agent.identity.context import load_credential
-from agent.identity.endpoints import MAX_BODY_BYTES, CallerCheck, IdentityService
+from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Limits
+from agent.identity.issuance import Issuance
+from agent.identity.overview import StateView
+from agent.identity.reviewing import TokenReviewer
 from agent.identity.rotation import renew_at, retry_after
-from agent.identity.signing import NodeRegistry
-from agent.identity.spiffe import TrustDomain
-from agent.identity.token import Caller, TokenKey, verify_token
 from agent.log import logger
-
-
-@dataclass(frozen=True, slots=True)
-class JoinTokens:
-    """A `CallerCheck` by the authority's own join tokens."""
-
-    key: TokenKey
-    trust_domain: TrustDomain
-    clock: Clock = utc_now
-
-    async def caller_of(self, token: str) -> Caller:
-        """Raises: TokenRefused."""
-        await trio.lowlevel.checkpoint()
-        return verify_token(self.key, self.trust_domain, token, now=self.clock())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +41,15 @@ class Settings:
     """Port 0 takes a free one; `serve` reports which."""
     request_deadline: timedelta = timedelta(seconds=10)
     handshake_deadline: timedelta = timedelta(seconds=10)
+    limits: Limits = field(default_factory=Limits)
 
 
 async def serve(
     settings: Settings,
-    authority: Authority,
-    registry: NodeRegistry,
-    callers: CallerCheck,
+    issuance: Issuance,
+    reviewer: TokenReviewer,
     *,
-    clock: Clock = utc_now,
+    state: Callable[[], StateView] | None = None,
     random: Chance = chance,
     task_status: trio.TaskStatus[SocketAddress] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -73,13 +59,13 @@ async def serve(
     Raises: OSError where the address cannot be bound, InvalidAuthority.
     """
     service = IdentityService(
-        authority,
-        registry,
-        callers,
-        clock=clock,
+        issuance,
+        reviewer,
+        limits=settings.limits,
+        state=state,
         request_deadline=settings.request_deadline,
     )
-    keeper = ServerCertificate(service, clock, random)
+    keeper = ServerCertificate(issuance, random)
     first_renewal = keeper.renew()
     config = _TlsConfig(settings, keeper.context)
     async with trio.open_nursery() as nursery:
@@ -97,8 +83,7 @@ async def serve(
 class ServerCertificate:
     """Keeps the server's own certificate current inside one SSL context."""
 
-    service: IdentityService
-    clock: Clock
+    issuance: Issuance
     random: Chance
     context: ssl.SSLContext = field(init=False)
 
@@ -109,19 +94,23 @@ class ServerCertificate:
 
     def renew(self) -> timedelta:
         """Load a new certificate; returns how long until the next one is due."""
-        credential = self.service.authority.issue_server(
-            now=self.clock(), serial=x509.random_serial_number()
+        credential = self.issuance.authority.issue_server(
+            now=self.issuance.clock(), serial=x509.random_serial_number()
         )
         load_credential(self.context, credential)
         svid = credential.svid
         due = renew_at(svid.not_before, svid.not_after, self.random())
-        return max(due - self.clock(), retry_after(0, self.random()))
+        return max(due - self.issuance.clock(), retry_after(0, self.random()))
 
     async def run(self, pause: timedelta) -> None:
-        """Renew after `pause`, then in time, for ever; new handshakes see it."""
+        """
+        Renew after `pause`, then in time, for ever; new handshakes see it.
+
+        Also at once when the authority changes: its issuer may be tainted.
+        """
         failures = 0
         while True:
-            await sleep_until(self.clock() + pause, self.clock)
+            await self._wait(pause)
             try:
                 pause, failures = self.renew(), 0
             except PodlockError as error:
@@ -130,6 +119,18 @@ class ServerCertificate:
                 logger(part="identity").error(
                     "server certificate not renewed", error=str(error)
                 )
+
+    async def _wait(self, pause: timedelta) -> None:
+        clock = self.issuance.clock
+        async with trio.open_nursery() as nursery:
+
+            async def until_changed() -> None:
+                await self.issuance.changed()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(until_changed)
+            await sleep_until(clock() + pause, clock)
+            nursery.cancel_scope.cancel()
 
 
 class _TlsConfig(Config):

@@ -18,8 +18,8 @@ from agent.identity import pem
 from agent.identity.authority import RESERVED_SEGMENT, Authority
 from agent.identity.certificate import Svid, inspect
 from agent.identity.csr import InvalidCsr, check_csr
-from agent.identity.spiffe import SpiffeId
-from agent.identity.token import Caller, NodeCaller, WorkloadCaller
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.token import AdminCaller, Caller, NodeCaller, WorkloadCaller
 
 
 class NodeRegistry(Protocol):
@@ -51,33 +51,39 @@ class SigningRefused(Refused):
 
 
 @dataclass(frozen=True, slots=True)
+class Authorized:
+    """A request that its caller may have signed."""
+
+    csr_der: bytes
+    identity: SpiffeId
+
+
+@dataclass(frozen=True, slots=True)
 class Issued:
     """A certificate that was just signed."""
 
     svid: Svid
     chain_pem: bytes
-    bundle_pem: bytes
+
+
+def authorize_request(
+    trust_domain: TrustDomain, registry: NodeRegistry, caller: Caller, csr_pem: bytes
+) -> Authorized:
+    """Judge one request. Raises: SigningRefused with the reason."""
+    csr_der, wanted = _read(csr_pem)
+    _authorize(trust_domain, registry, caller, wanted)
+    return Authorized(csr_der, wanted)
 
 
 def sign_request(
-    authority: Authority,
-    registry: NodeRegistry,
-    caller: Caller,
-    csr_pem: bytes,
-    *,
-    now: datetime,
-    serial: int,
+    authority: Authority, request: Authorized, *, now: datetime, serial: int
 ) -> Issued:
-    """
-    Judge one request and sign it.
-
-    Raises: SigningRefused with the reason; InvalidAuthority when ours has expired.
-    """
-    csr_der, wanted = _read(csr_pem)
-    _authorize(authority, registry, caller, wanted)
-    chain_pem = authority.issue(csr_der, wanted, now=now, serial=serial)
+    """Sign what was authorized. Raises: InvalidAuthority when ours has expired."""
+    chain_pem = authority.issue(
+        request.csr_der, request.identity, now=now, serial=serial
+    )
     leaf, *_ = pem.parse(chain_pem, pem.CERTIFICATE)
-    return Issued(inspect(leaf), chain_pem, authority.bundle.pem)
+    return Issued(inspect(leaf), chain_pem)
 
 
 def _read(csr_pem: bytes) -> tuple[bytes, SpiffeId]:
@@ -91,11 +97,11 @@ def _read(csr_pem: bytes) -> tuple[bytes, SpiffeId]:
 
 
 def _authorize(
-    authority: Authority, registry: NodeRegistry, caller: Caller, wanted: SpiffeId
+    trust_domain: TrustDomain, registry: NodeRegistry, caller: Caller, wanted: SpiffeId
 ) -> None:
-    if wanted.trust_domain != authority.trust_domain:
+    if wanted.trust_domain != trust_domain:
         reason = SigningReason.WRONG_TRUST_DOMAIN
-        message = f"{wanted}: this is the authority of {authority.trust_domain}"
+        message = f"{wanted}: this is the authority of {trust_domain}"
         raise SigningRefused(reason, message, wanted)
     if wanted.path[0] == RESERVED_SEGMENT:
         reason = SigningReason.RESERVED_IDENTITY
@@ -110,3 +116,6 @@ def _authorize(
             if wanted != own:
                 reason = SigningReason.NOT_THE_CALLER
                 raise SigningRefused(reason, f"{wanted}: token is for {own}", wanted)
+        case AdminCaller():
+            reason = SigningReason.NOT_THE_CALLER
+            raise SigningRefused(reason, f"{wanted}: token is for admins", wanted)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.errors import PodlockError, Refused
+from agent.identity.key import PrivateKey
+from agent.identity.report import TrustReport
+from agent.identity.trust import Trust
 
 
 class IdentityUnavailable(PodlockError):
@@ -31,12 +35,14 @@ class Signed:
 
     chain_pem: bytes
     """The leaf, then intermediates."""
-    bundle_pem: bytes
+    trust: Trust
+    key: PrivateKey | None = field(default=None, repr=False)
+    """The leaf's key, from a source that makes it itself; else it is the CSR's."""
 
 
 class CertificateSource(Protocol):
     """
-    Signs requests and tells the trust anchors.
+    Signs requests, tells whom to trust, and hears what this node does about it.
 
     Every method raises PodlockError and nothing else.
     """
@@ -44,5 +50,17 @@ class CertificateSource(Protocol):
     async def sign(self, csr_der: bytes) -> Signed:
         """Raises: IdentityUnavailable, IdentityRefused."""
 
-    async def bundle(self) -> bytes:
-        """The trust anchors as PEM. Raises: IdentityUnavailable."""
+    def watch(self) -> AsyncGenerator[Trust, None]:
+        """
+        The trust that is in force, then each change, without end.
+
+        Close it (`contextlib.aclosing`). Changes that follow fast on one another may
+        come as one. Raises: IdentityUnavailable when it breaks; wait, and call again.
+        """
+
+    async def acknowledge(self, report: TrustReport) -> None:
+        """
+        Tell what this node holds, presents and trusts; replaces what it told before.
+
+        Raises: IdentityUnavailable, IdentityRefused.
+        """

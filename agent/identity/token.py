@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ CLOCK_SKEW: Final = timedelta(minutes=2)
 _NODE: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _NODE_PREFIX: Final = "node:"
 _WORKLOAD_PREFIX: Final = "workload:"
+_ADMIN: Final = "admin"
+_SINGLE_USE: Final = "podlock/single-use"
 
 
 class InvalidTokenRequest(InputError):
@@ -50,6 +52,7 @@ class TokenFault(Enum):
     EXPIRED = "token_expired"
     NOT_YET_VALID = "token_not_yet_valid"
     SUBJECT = "token_wrong_subject"
+    USED = "token_used"
 
 
 class TokenRefused(Refused):
@@ -82,6 +85,8 @@ class NodeCaller:
 
     node: str
     token_id: str
+    single_use_until: datetime | None = None
+    """When a token for one certificate expires; None for any number of them."""
 
     def __post_init__(self) -> None:
         if not _NODE.fullmatch(self.node):
@@ -94,9 +99,18 @@ class WorkloadCaller:
 
     identity: SpiffeId
     token_id: str
+    single_use_until: datetime | None = None
 
 
-Caller = NodeCaller | WorkloadCaller
+@dataclass(frozen=True, slots=True)
+class AdminCaller:
+    """A person or program that may ask for the authority's state, and nothing else."""
+
+    token_id: str
+    single_use_until: None = None
+
+
+Caller = NodeCaller | WorkloadCaller | AdminCaller
 
 
 def issue_token(
@@ -106,9 +120,12 @@ def issue_token(
     *,
     now: datetime,
     ttl: timedelta,
+    single_use: bool = False,
 ) -> str:
     """
     A token that makes its bearer `caller` for `ttl` from `now`.
+
+    One for single use is good for one certificate.
 
     Raises: InvalidTokenRequest for a lifetime that is not positive or an identity
     of another trust domain.
@@ -122,6 +139,8 @@ def issue_token(
             if identity.trust_domain != trust_domain:
                 raise InvalidTokenRequest(f"{identity}: not of {trust_domain}")
             subject = _WORKLOAD_PREFIX + str(identity)
+        case AdminCaller():
+            subject = _ADMIN
     claims = {
         "iss": str(trust_domain),
         "aud": AUDIENCE,
@@ -129,6 +148,7 @@ def issue_token(
         "iat": int(now.timestamp()),
         "exp": int((now + ttl).timestamp()),
         "jti": caller.token_id,
+        _SINGLE_USE: single_use,
     }
     return jwt.encode(claims, key.secret, algorithm=ALGORITHM)
 
@@ -147,8 +167,8 @@ def verify_token(
         message = "made in the future; compare the two machines' clocks"
         raise TokenRefused(TokenFault.NOT_YET_VALID, message)
     try:
-        return _caller(claims["sub"], claims["jti"], trust_domain)
-    except (InvalidSpiffeId, InvalidTokenRequest) as error:
+        return _caller(claims, trust_domain)
+    except (InvalidSpiffeId, InvalidTokenRequest, OverflowError, ValueError) as error:
         raise TokenRefused(TokenFault.SUBJECT, f"subject: {error}") from error
 
 
@@ -189,14 +209,19 @@ def _claims(key: TokenKey, trust_domain: TrustDomain, token: str) -> dict[str, A
         raise TokenRefused(next(kinds, TokenFault.MALFORMED), str(error)) from error
 
 
-def _caller(subject: object, token_id: object, trust_domain: TrustDomain) -> Caller:
+def _caller(claims: Mapping[str, Any], trust_domain: TrustDomain) -> Caller:
+    subject, token_id = claims["sub"], claims["jti"]
     if not isinstance(subject, str) or not isinstance(token_id, str):
         raise InvalidTokenRequest("sub and jti are text")
+    once = claims.get(_SINGLE_USE, False)
+    until = datetime.fromtimestamp(claims["exp"], UTC) if once is not False else None
+    if subject == _ADMIN:
+        return AdminCaller(token_id)
     if subject.startswith(_NODE_PREFIX):
-        return NodeCaller(subject.removeprefix(_NODE_PREFIX), token_id)
+        return NodeCaller(subject.removeprefix(_NODE_PREFIX), token_id, until)
     if not subject.startswith(_WORKLOAD_PREFIX):
-        raise InvalidTokenRequest("expected node:NAME or workload:SPIFFE-ID")
+        raise InvalidTokenRequest("expected node:NAME, workload:SPIFFE-ID or admin")
     identity = SpiffeId.parse(subject.removeprefix(_WORKLOAD_PREFIX))
     if identity.trust_domain != trust_domain:
         raise InvalidTokenRequest(f"{identity} is not of {trust_domain}")
-    return WorkloadCaller(identity, token_id)
+    return WorkloadCaller(identity, token_id, until)

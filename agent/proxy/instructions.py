@@ -11,9 +11,9 @@ import pickle
 from dataclasses import dataclass
 
 from agent.addresses import IPAddress
-from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.trust import Trust
 from agent.policy.rule import InboundPolicy
 from agent.proxy.limits import ProxyLimits
 from agent.workload.delta import Delta, Snapshot
@@ -74,9 +74,16 @@ class IdentityForgotten:
 
 @dataclass(frozen=True, slots=True)
 class TrustUpdated:
-    """The anchors that peers must chain to."""
+    """What peers' certificates are judged by."""
 
-    bundle: Bundle
+    trust: Trust
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationsUpdated:
+    """The revocation lists in force, as DER that control has read without fault."""
+
+    crls: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,7 @@ Instruction = (
     | CredentialIssued
     | IdentityForgotten
     | TrustUpdated
+    | RevocationsUpdated
     | WorldUpdated
     | WorldChanged
     | CountTraffic

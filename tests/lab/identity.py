@@ -7,6 +7,7 @@ that an operator would type.
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -116,9 +117,14 @@ class IdentityService:
 
     def stolen(self) -> Authority:
         """The issuer itself, as a thief of its files would have it."""
-        return Authority.load(
-            self.directory / "issuer.crt", self.directory / "issuer.key"
-        )
+        document = json.loads((self.directory / "authority.json").read_bytes())
+        certificate = self.lab.directory / "stolen.crt"
+        certificate.write_text(document["issuer"])
+        for key in (self.directory / "keys").iterdir():
+            found = Authority.load(certificate, key)
+            if found.certificates[0].public_key() == found.key.public_key():
+                return found
+        raise system.LabError(f"{self.directory}: no key of the issuer")
 
     def _podlock(self, *arguments: str | Path) -> str:
         return system.run(*podlock(*arguments), directory=REPOSITORY)

@@ -23,7 +23,7 @@ class TestErrors:
             (["run", "--set", "nod=a"], "did you mean node?"),
             (["run", "--config", "/nonexistent"], "/nonexistent: no such file"),
             (["connections", "--outcome", "odd"], "podlock: error: Invalid value"),
-            (["identity", "token", "create"], "one of --node and --workload"),
+            (["identity", "token", "create"], "one of --node, --workload"),
         ],
     )
     def test_a_wrong_command_line(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import trio
 from cryptography import x509
@@ -13,12 +14,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from agent.identity import pem
+from agent.identity.audit import AuditLog, AuditUnavailable
 from agent.identity.authority import Authority, CaPair, create_anchor, create_issuer
 from agent.identity.bundle import Bundle
+from agent.identity.clock import Clock
 from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
+from agent.identity.dependence import NodeRecord
+from agent.identity.issuance import Issuance
 from agent.identity.key import PrivateKey, SigningKey, signature_hash
+from agent.identity.report import TrustReport
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.trust import Trust
+from agent.log import logger
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TD: Final = TrustDomain("cluster.local")
@@ -136,6 +144,54 @@ class Registry:
         return (node, identity) in self.pairs
 
 
+class MemoryAudit:
+    """An `AuditLog` that keeps entries, until its disk is full."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.full = False
+
+    async def append(self, entry: dict[str, Any]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.full:
+            raise AuditUnavailable("audit log: No space left on device")
+        self.entries.append(entry)
+
+
+class MemoryLedger:
+    """A `Ledger` without files."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, NodeRecord] = {}
+
+    async def heard(self, report: TrustReport, now: datetime) -> None:
+        await trio.lowlevel.checkpoint()
+        self.records[report.node] = NodeRecord(report.node, now, report)
+
+    async def issued(self, node: str, not_after: datetime) -> None:
+        await trio.lowlevel.checkpoint()
+        record = self.records.get(node) or NodeRecord(node)
+        self.records[node] = replace(record, holds_until=not_after)
+
+
+def at_work(
+    authority: Authority,
+    *pairs: tuple[str, SpiffeId],
+    clock: Clock = lambda: NOW,
+    audit: AuditLog | None = None,
+) -> Issuance:
+    """An authority at work, for these pairs of node and identity."""
+    return Issuance(
+        authority,
+        Trust(1, authority.bundle),
+        Registry(*pairs),
+        audit or MemoryAudit(),
+        MemoryLedger(),
+        logger(),
+        clock=clock,
+    )
+
+
 class VirtualClock:
     """A wall clock that moves with trio's (the `autojump_clock` fixture)."""
 
@@ -145,3 +201,7 @@ class VirtualClock:
 
     def __call__(self) -> datetime:
         return self._start + timedelta(seconds=trio.current_time() - self._origin)
+
+    def jump(self, by: timedelta) -> None:
+        """As NTP or a hand may set it; no sleep notices."""
+        self._start += by

@@ -18,10 +18,12 @@ from agent.identity.client import (
 from agent.identity.csr import make_csr
 from agent.identity.endpoints import IdentityService
 from agent.identity.key import PrivateKey
-from agent.identity.service import JoinTokens
+from agent.identity.report import TrustReport
+from agent.identity.reviewing import JoinTokens
 from agent.identity.source import IdentityRefused, IdentityUnavailable
 from agent.identity.token import NodeCaller, TokenKey, issue_token
-from tests.unit.identity.parts import API, BATCH, NOW, TD, Registry, make_authority
+from agent.identity.trust import Trust
+from tests.unit.identity.parts import API, BATCH, NOW, TD, at_work, make_authority
 
 AUTHORITY = make_authority()
 ANCHORS = AUTHORITY.bundle.pem
@@ -44,9 +46,8 @@ def token_file(tmp_path: Path) -> Path:
 
 def connected(token_file: Path) -> IdentityClient:
     """A client whose network is the application itself."""
-    callers = JoinTokens(KEY, TD, lambda: NOW)
-    registry = Registry(("n1", API))
-    app = IdentityService(AUTHORITY, registry, callers, clock=lambda: NOW)
+    callers = JoinTokens(KEY, TD, clock=lambda: NOW)
+    app = IdentityService(at_work(AUTHORITY, ("n1", API)), callers)
     transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     return IdentityClient(URL, ANCHORS, token_file, transport=transport)
 
@@ -60,7 +61,7 @@ async def test_signs_and_learns_the_anchors(token_file: Path) -> None:
     """Client and service understand each other."""
     async with connected(token_file) as client:
         signed = await client.sign(CSR)
-        assert signed.bundle_pem == await client.bundle() == ANCHORS
+        assert signed.trust == Trust(1, AUTHORITY.bundle)
         assert signed.chain_pem.endswith(AUTHORITY.chain_pem)
 
 
@@ -132,7 +133,49 @@ async def test_a_broken_network_can_be_asked_again(token_file: Path) -> None:
 
     async with answered(token_file, unreachable) as client:
         with pytest.raises(IdentityUnavailable, match=r"identity\.example.*refused"):
-            await client.bundle()
+            await anext(client.watch())
+
+
+def stream(*chunks: bytes) -> httpx.Response:
+    return httpx.Response(200, content=b"".join(chunks))
+
+
+async def test_follows_the_stream(token_file: Path) -> None:
+    """One trust a line, empty lines between; its end is an outage like others."""
+    versions = [Trust(n, AUTHORITY.bundle) for n in (1, 2)]
+    lines = b"\n\n".join(trust.format() for trust in versions) + b"\n"
+    async with answered(token_file, lambda _: stream(lines)) as client:
+        changes = client.watch()
+        heard = [await anext(changes), await anext(changes)]
+        with pytest.raises(IdentityUnavailable, match="the stream ended"):
+            await anext(changes)
+    assert heard == versions
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (stream(b"<html>\n"), "trust: JSON"),
+        (stream(b'{"version": 0}\n'), "version"),
+        (stream(b"x" * (MAX_ANSWER_BYTES + 1)), "line: over"),
+        (httpx.Response(502, content=b"a proxy"), "status 502"),
+    ],
+)
+async def test_an_odd_stream_is_an_outage(
+    token_file: Path, response: httpx.Response, message: str
+) -> None:
+    """Nothing of it is believed; the caller asks again."""
+    async with answered(token_file, lambda _: response) as client:
+        with pytest.raises(IdentityUnavailable, match=message):
+            await anext(client.watch())
+
+
+async def test_acknowledges(token_file: Path) -> None:
+    """The node's word arrives; another node's is refused with the reason."""
+    async with connected(token_file) as client:
+        await client.acknowledge(TrustReport("n1", 1))
+        with pytest.raises(IdentityRefused, match="report of node n2"):
+            await client.acknowledge(TrustReport("n2", 1))
 
 
 @pytest.mark.parametrize(

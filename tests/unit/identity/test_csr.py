@@ -10,8 +10,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.identity.certificate import Rule
 from agent.identity.csr import MAX_CSR_BYTES, InvalidCsr, check_csr, make_csr
 from agent.identity.key import PrivateKey
+from tests.lab.bad_requests import BAD_REQUESTS, BadRequest
 from tests.unit.identity.parts import API, BATCH, csr, uri
 
 KEY = PrivateKey.generate()
@@ -61,6 +63,14 @@ def test_refuses_names(names: list[x509.GeneralName], found: str) -> None:
     """One URI SAN, a SPIFFE ID, and no name of any other kind."""
     with pytest.raises(InvalidCsr, match=found):
         check_csr(csr(names))
+
+
+@pytest.mark.parametrize("bad", BAD_REQUESTS, ids=lambda bad: bad.name)
+def test_refuses_a_bad_request(bad: BadRequest) -> None:
+    """Each fault by its own rule; none comes through."""
+    with pytest.raises(InvalidCsr) as caught:
+        check_csr(bad.forge())
+    assert caught.value.rule is Rule[bad.rule]
 
 
 def test_refuses_a_would_be_ca() -> None:

@@ -12,14 +12,19 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from agent.identity.asgi import Message
 from agent.identity.csr import make_csr
-from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Message
+from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService
 from agent.identity.key import PrivateKey
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
-from agent.identity.service import JoinTokens
+from agent.identity.report import TrustReport
+from agent.identity.reviewing import JoinTokens
 from agent.identity.spiffe import SpiffeId
+from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle
+from agent.identity.spiffe_bundle import parse as parse_spiffe
 from agent.identity.token import Caller, NodeCaller, TokenKey, issue_token
-from tests.unit.identity.parts import API, BATCH, NOW, TD, Registry, make_authority
+from agent.identity.trust import Trust
+from tests.unit.identity.parts import API, BATCH, NOW, TD, at_work, make_authority
 
 AUTHORITY = make_authority()
 KEY = TokenKey(b"k" * 32)
@@ -30,9 +35,9 @@ BEARER = {b"authorization": b"Bearer " + TOKEN.encode()}
 
 def service(away: timedelta = timedelta(0)) -> IdentityService:
     """The application, at NOW or some time away from it."""
-    callers = JoinTokens(KEY, TD, lambda: NOW)
-    registry = Registry(("n1", API))
-    return IdentityService(AUTHORITY, registry, callers, clock=lambda: NOW + away)
+    callers = JoinTokens(KEY, TD, clock=lambda: NOW)
+    issuance = at_work(AUTHORITY, ("n1", API), clock=lambda: NOW + away)
+    return IdentityService(issuance, callers)
 
 
 def body(identity: SpiffeId = API) -> dict[str, str]:
@@ -71,7 +76,7 @@ async def test_signs() -> None:
         response = await ask("POST", "/v1/sign", content=encoded(body()))
 
     assert response.status_code == 200
-    assert response.json()["bundle"].encode() == AUTHORITY.bundle.pem
+    assert response.json()["trust"]["bundle"].encode() == AUTHORITY.bundle.pem
     assert response.json()["chain"].encode().endswith(AUTHORITY.chain_pem)
     (line,) = lines
     assert line["event"] == "certificate issued"
@@ -87,9 +92,23 @@ async def test_tells_the_anchors_to_anyone() -> None:
 
     assert response.status_code == 200
     assert response.json() == {
+        "version": 1,
         "trust_domain": "cluster.local",
         "bundle": AUTHORITY.bundle.pem.decode(),
+        "tainted": [],
+        "retiring": [],
+        "federated": [],
     }
+
+
+async def test_is_a_spiffe_bundle_endpoint() -> None:
+    """For other trust domains, without a token, as JSON (Federation 5.2.1.3)."""
+    response = await ask("GET", "/v1/bundle/spiffe", headers={})
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    told = parse_spiffe(TD, response.content)
+    assert told == SpiffeBundle(AUTHORITY.bundle, 1, DEFAULT_REFRESH)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +135,14 @@ async def test_refuses_a_request(content: bytes, expected: tuple[int, str]) -> N
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", "/v1/sign", 405), ("POST", "/v1/bundle", 405)],
+    [
+        ("GET", "/", 404),
+        ("GET", "/v1/sign", 405),
+        ("POST", "/v1/bundle", 405),
+        ("POST", "/v1/bundle/spiffe", 405),
+        ("POST", "/v1/bundle/stream", 405),
+        ("GET", "/v1/acknowledgements", 405),
+    ],
 )
 async def test_knows_its_endpoints(method: str, path: str, status: int) -> None:
     """Another path or method is told, with the one that would do."""
@@ -179,20 +205,25 @@ async def test_says_that_the_authority_expired() -> None:
 async def test_uses_a_replaced_authority() -> None:
     """The next request is signed by the new one."""
     app = service()
-    app.authority = make_authority()
+    other = make_authority()
+    app.issuance.replace(other, Trust(2, other.bundle))
     response = await ask("POST", "/v1/sign", app, content=encoded(body()))
 
-    assert response.json()["bundle"].encode() == app.authority.bundle.pem
+    assert response.json()["chain"].encode().endswith(other.chain_pem)
+    assert response.json()["trust"]["bundle"].encode() == other.bundle.pem
 
 
 async def test_a_fault_of_ours_ends_one_request() -> None:
     """An unforeseen error is 500 without its text; the service lives on."""
 
     class Broken:
-        async def caller_of(self, token: str) -> Caller:
+        async def review(self, token: str) -> Caller:
             raise RuntimeError(f"secret detail of {len(token)} bytes")
 
-    app = IdentityService(AUTHORITY, Registry(), Broken(), clock=lambda: NOW)
+        async def spend(self, caller: Caller) -> None:
+            raise NotImplementedError
+
+    app = IdentityService(at_work(AUTHORITY), Broken())
     with capture_logs() as lines:
         response = await ask("POST", "/v1/sign", app, content=encoded(body()))
 
@@ -211,6 +242,86 @@ async def test_does_not_wait_for_a_slow_body(autojump_clock: MockClock) -> None:
 
     response = await ask("POST", "/v1/sign", content=dripping())
     assert reason(response) == (408, "too_slow")
+
+
+async def test_keeps_a_nodes_report() -> None:
+    """The answer is the version in force; another node's report is refused."""
+    app = service()
+    report = TrustReport("n1", 1)
+    response = await ask("POST", "/v1/acknowledgements", app, content=report.format())
+    assert (response.status_code, response.json()) == (200, {"version": 1})
+    assert app.issuance.ledger.records["n1"].report == report
+
+    for content, expected in (
+        (TrustReport("n2", 1).format(), (403, "not_the_callers_identity")),
+        (b"{}", (400, "malformed_report")),
+    ):
+        response = await ask("POST", "/v1/acknowledgements", app, content=content)
+        assert reason(response) == expected
+    assert app.issuance.ledger.records.keys() == {"n1"}
+
+
+async def test_is_healthy_while_it_can_sign() -> None:
+    """What a load balancer or a kubelet asks."""
+    assert (await ask("GET", "/healthz", headers={})).json() == {"status": "ok"}
+    expired = service(away=timedelta(days=366))
+    response = await ask("GET", "/healthz", expired, headers={})
+    assert reason(response) == (503, "authority_unusable")
+
+
+class Listener:
+    """A client of the stream: takes what it is sent, leaves when told to."""
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.status = 0
+        self.left = trio.Event()
+        self.takes = True
+
+    async def receive(self) -> Message:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if not self.takes:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        self.status = message.get("status", self.status)
+        self.lines += message.get("body", b"").splitlines()
+
+
+STREAM = {"type": "http", "method": "GET", "path": "/v1/bundle/stream", "headers": []}
+
+
+async def test_streams_each_change(autojump_clock: MockClock) -> None:
+    """First what is in force, then what changes; an empty line every 15 s."""
+    app, listener = service(), Listener()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app, STREAM, listener.receive, listener.send)
+        await trio.sleep(31)
+        app.issuance.replace(AUTHORITY, Trust(2, AUTHORITY.bundle))
+        await trio.sleep(1)
+        listener.left.set()
+    first, *heartbeats, last = listener.lines
+    assert listener.status == 200
+    assert [Trust.parse(line).version for line in (first, last)] == [1, 2]
+    assert heartbeats == [b"", b""]
+
+
+async def test_leaves_a_listener_that_takes_nothing(autojump_clock: MockClock) -> None:
+    """It would hold memory for nothing."""
+    app, listener = service(), Listener()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(app, STREAM, listener.receive, listener.send)
+            await trio.sleep(1)
+            listener.takes = False
+
+
+async def test_limits_the_number_of_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is told so; the others go on."""
+    monkeypatch.setattr("agent.identity.endpoints.MAX_STREAMS", 0)
+    assert reason(await ask("GET", "/v1/bundle/stream")) == (503, "too_many_streams")
 
 
 async def test_takes_part_in_start_and_end() -> None:

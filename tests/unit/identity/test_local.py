@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import timedelta
 
 import pytest
@@ -10,20 +11,22 @@ from structlog.testing import capture_logs
 from agent.identity.csr import make_csr
 from agent.identity.key import PrivateKey
 from agent.identity.local import EmbeddedIdentity
+from agent.identity.report import TrustReport
 from agent.identity.source import (
     CertificateSource,
     IdentityRefused,
     IdentityUnavailable,
 )
 from agent.identity.spiffe import SpiffeId
-from tests.unit.identity.parts import API, BATCH, NOW, Registry, make_authority
+from agent.identity.trust import Trust
+from tests.unit.identity.parts import API, BATCH, NOW, at_work, make_authority
 
 AUTHORITY = make_authority()
 
 
 def embedded(away: timedelta = timedelta(0)) -> CertificateSource:
-    registry = Registry(("n1", API))
-    return EmbeddedIdentity(AUTHORITY, registry, "n1", clock=lambda: NOW + away)
+    issuance = at_work(AUTHORITY, ("n1", API), clock=lambda: NOW + away)
+    return EmbeddedIdentity(issuance, "n1")
 
 
 def csr(identity: SpiffeId) -> bytes:
@@ -45,10 +48,18 @@ async def test_an_expired_issuer_can_be_asked_again() -> None:
 
 
 async def test_signs_and_tells_the_anchors() -> None:
-    """Issued, logged, with the bundle."""
+    """Issued, logged, with the trust that it is judged by."""
     source = embedded()
     with capture_logs() as lines:
         signed = await source.sign(csr(API))
-    assert signed.bundle_pem == await source.bundle() == AUTHORITY.bundle.pem
+    async with aclosing(source.watch()) as changes:
+        assert signed.trust == await anext(changes) == Trust(1, AUTHORITY.bundle)
     assert signed.chain_pem.endswith(AUTHORITY.chain_pem)
     assert [line["node"] for line in lines] == ["n1"]
+
+
+async def test_hears_its_own_node_only() -> None:
+    """A report of another node is a mistake, and told."""
+    await embedded().acknowledge(TrustReport("n1", 1))
+    with pytest.raises(IdentityRefused, match="report of node n2"):
+        await embedded().acknowledge(TrustReport("n2", 1))

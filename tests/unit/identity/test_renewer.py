@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,14 +12,15 @@ import trio
 from trio.testing import MockClock
 
 from agent.identity.authority import Authority
-from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential
 from agent.identity.csr import check_csr
 from agent.identity.key import PrivateKey
 from agent.identity.renewer import Renewer, Settings
+from agent.identity.report import TrustReport
 from agent.identity.rotation import CertificateState
 from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
-from agent.identity.spiffe import SpiffeId
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.trust import Trust
 from tests.unit.identity.parts import (
     API,
     BATCH,
@@ -45,15 +46,24 @@ class FakeSource:
     rename: SpiffeId | None = None
     alter: Callable[[Signed], Signed] = field(default=lambda signed: signed)
     asked: list[SpiffeId] = field(default_factory=list)
+    version: int = 1
+    changed: trio.Event = field(default_factory=trio.Event)
+    told: Trust | None = None
+    """In place of a trust that says nothing but the bundle."""
+    serial: int = 1
+    times: list[float] = field(default_factory=list)
     running: Counter[SpiffeId] = field(default_factory=Counter)
     most_running: int = 0
+    exclusive: bool = True
 
     async def sign(self, csr_der: bytes) -> Signed:
         request = check_csr(csr_der)
         identity = request.spiffe_id
         self.asked.append(identity)
+        self.times.append(trio.current_time())
         self.running[identity] += 1
-        assert self.running[identity] == 1, "two requests for one identity"
+        one = self.running[identity] == 1 or not self.exclusive
+        assert one, "two requests for one identity"
         self.most_running = max(self.most_running, self.running.total())
         try:
             await trio.sleep(self.delay)
@@ -62,17 +72,32 @@ class FakeSource:
         if self.error:
             raise self.error
         now = self.clock()
-        chain = self.authority.issue(csr_der, identity, now=now, serial=1)
+        serial = self.serial
+        chain = self.authority.issue(csr_der, identity, now=now, serial=serial)
         if self.rename:
             names = [uri(str(self.rename))]
             chain = self.authority._sign(request.public_key, names, now, 1)
-        return self.alter(Signed(chain, self.authority.bundle.pem))
+        return self.alter(Signed(chain, self.trust))
 
-    async def bundle(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if self.error:
-            raise self.error
-        return self.authority.bundle.pem
+    @property
+    def trust(self) -> Trust:
+        return self.told or Trust(self.version, self.authority.bundle)
+
+    def replace(self, authority: Authority) -> None:
+        self.authority, self.version, self.told = authority, self.version + 1, None
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def watch(self) -> AsyncGenerator[Trust, None]:
+        while True:
+            await trio.lowlevel.checkpoint()
+            if self.error:
+                raise self.error
+            yield self.trust
+            await self.changed.wait()
+
+    async def acknowledge(self, report: TrustReport) -> None:
+        raise NotImplementedError
 
 
 async def key_at_once() -> PrivateKey:
@@ -88,13 +113,13 @@ class World:
         self.clock = VirtualClock()
         self.source = FakeSource(self.clock)
         self.published: list[Credential] = []
-        self.bundles: list[Bundle] = []
+        self.trusts: list[Trust] = []
         self.order: list[str] = []
         self.renewer = Renewer(
             self.source,
             TD,
             self._publish,
-            self._publish_bundle,
+            self._publish_trust,
             settings=Settings(request_deadline=timedelta(seconds=30)),
             clock=self.clock,
             random=lambda: 0.5,
@@ -105,9 +130,9 @@ class World:
         self.published.append(credential)
         self.order.append("credential")
 
-    def _publish_bundle(self, bundle: Bundle) -> None:
-        self.bundles.append(bundle)
-        self.order.append("bundle")
+    def _publish_trust(self, trust: Trust) -> None:
+        self.trusts.append(trust)
+        self.order.append("trust")
 
     def states(self) -> list[CertificateState]:
         return [status.state for status in self.renewer.report()]
@@ -134,7 +159,7 @@ async def test_a_new_identity_is_supplied_at_once(
 
     assert [credential.svid.spiffe_id for credential in world.published] == [API]
     assert world.states() == [CertificateState.VALID]
-    assert world.order == ["bundle", "credential"]
+    assert world.order == ["trust", "credential"]
 
 
 async def test_renews_at_seventy_percent_with_a_new_key(
@@ -149,7 +174,7 @@ async def test_renews_at_seventy_percent_with_a_new_key(
     first, second = world.published
     assert second.svid.not_after > first.svid.not_after
     assert second.key != first.key
-    assert len(world.bundles) == 1
+    assert len(world.trusts) == 1
 
 
 async def test_a_valid_certificate_survives_an_outage(
@@ -222,17 +247,18 @@ async def test_what_nobody_wants_is_not_published(
 
 
 ANOTHER = credential_for(AUTHORITY, API).chain_pem
-OTHER_ANCHORS = make_authority().bundle.pem
+OTHER_TRUST = Trust(2, make_authority().bundle)
+FOREIGN_TRUST = Trust(2, make_authority(td=TrustDomain("other")).bundle)
 
 
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda right: Signed(b"", right.bundle_pem), "chain is empty"),
-        (lambda right: Signed(b"noise", right.bundle_pem), "PEM line 1"),
-        (lambda right: Signed(ANOTHER, right.bundle_pem), "for another key"),
-        (lambda right: Signed(right.chain_pem, b""), "no trust anchor"),
-        (lambda right: Signed(right.chain_pem, OTHER_ANCHORS), "ends in no anchor"),
+        (lambda right: Signed(b"", right.trust), "chain is empty"),
+        (lambda right: Signed(b"noise", right.trust), "PEM line 1"),
+        (lambda right: Signed(ANOTHER, right.trust), "for another key"),
+        (lambda right: Signed(right.chain_pem, FOREIGN_TRUST), "trust domain other"),
+        (lambda right: Signed(right.chain_pem, OTHER_TRUST), "ends in no anchor"),
     ],
 )
 async def test_a_bad_answer_is_not_used(
@@ -248,7 +274,7 @@ async def test_a_bad_answer_is_not_used(
 
     assert message in world.last_error()
     assert world.published == []
-    assert world.bundles == [AUTHORITY.bundle]
+    assert world.trusts == [Trust(1, AUTHORITY.bundle)]
 
 
 async def test_another_identity_is_not_used(
@@ -268,10 +294,39 @@ async def test_another_identity_is_not_used(
 async def test_a_new_anchor_is_published_without_a_renewal(
     autojump_clock: MockClock, world: World
 ) -> None:
-    """The bundle is asked for every five minutes; the same one is not repeated."""
+    """The trust is followed; the same one is not repeated."""
     await trio.sleep(HOUR)
-    assert len(world.bundles) == 1
-    world.source.authority = make_authority()
-    await trio.sleep(301)
+    assert len(world.trusts) == 1
+    world.source.replace(make_authority())
+    await trio.sleep(1)
 
-    assert world.bundles[1:] == [world.source.authority.bundle]
+    assert world.trusts[1:] == [world.source.trust]
+
+
+async def test_an_old_answer_does_not_bring_old_trust_back(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """It was on its way while the stream told of something newer."""
+    await trio.sleep(1)
+    new = Trust(2, AUTHORITY.bundle, tainted=frozenset({"a" * 64}))
+    world.renewer._accept_trust(new)
+    world.renewer.set_wanted({API})
+    await trio.sleep(2)
+
+    assert len(world.published) == 1
+    assert world.trusts[1:] == [new]
+
+
+async def test_follows_again_after_an_outage(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """With the same patience as for certificates."""
+    await trio.sleep(1)
+    world.source.error = IdentityUnavailable("identity service: down")
+    world.source.replace(make_authority())
+    await trio.sleep(HOUR)
+    assert len(world.trusts) == 1
+    world.source.error = None
+    await trio.sleep(200)
+
+    assert world.trusts[1:] == [world.source.trust]

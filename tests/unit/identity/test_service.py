@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from contextlib import aclosing
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,17 +20,19 @@ from agent.identity.clock import utc_now
 from agent.identity.context import load_credential
 from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
-from agent.identity.endpoints import IdentityService
 from agent.identity.key import PrivateKey
-from agent.identity.service import JoinTokens, ServerCertificate, Settings, serve
+from agent.identity.report import TrustReport
+from agent.identity.reviewing import JoinTokens
+from agent.identity.service import ServerCertificate, Settings, serve
 from agent.identity.source import IdentityUnavailable
 from agent.identity.token import NodeCaller, TokenKey, issue_token
+from agent.identity.trust import Trust
 from tests.unit.identity.parts import (
     API,
     NOW,
     TD,
-    Registry,
     VirtualClock,
+    at_work,
     credential_for,
     make_authority,
 )
@@ -61,8 +64,7 @@ async def test_an_agent_gets_its_certificate(
     async def run(task_status: trio.TaskStatus[SocketAddress]) -> None:
         await serve(
             Settings(bind=LOOPBACK),
-            authority,
-            Registry(("n1", API)),
+            at_work(authority, ("n1", API), clock=utc_now),
             JoinTokens(KEY, TD),
             task_status=task_status,
         )
@@ -73,13 +75,15 @@ async def test_an_agent_gets_its_certificate(
     url = f"https://{address}"
     async with IdentityClient(url, authority.bundle.pem, token_file) as client:
         signed = await client.sign(make_csr(API, key))
-        assert await client.bundle() == signed.bundle_pem
+        async with aclosing(client.watch()) as changes:
+            assert await anext(changes) == signed.trust == Trust(1, authority.bundle)
+        await client.acknowledge(TrustReport("n1", 1))
     assert Credential.assemble(signed.chain_pem, key).svid.spiffe_id == API
 
     strangers = make_authority(utc_now()).bundle.pem
     async with IdentityClient(url, strangers, token_file) as client:
         with pytest.raises(IdentityUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-            await client.bundle()
+            await anext(client.watch())
     nursery.cancel_scope.cancel()
 
 
@@ -115,9 +119,9 @@ async def test_a_workload_cannot_be_the_service(
 async def test_renews_its_own_certificate(autojump_clock: MockClock) -> None:
     """At 70 % of the lifetime, in the same context; an outage is retried."""
     clock = VirtualClock()
-    callers = JoinTokens(KEY, TD, clock)
-    service = IdentityService(make_authority(), Registry(), callers, clock=clock)
-    keeper = ServerCertificate(service, clock, lambda: 0.5)
+    good = make_authority()
+    issuance = at_work(good, clock=clock)
+    keeper = ServerCertificate(issuance, lambda: 0.5)
     first_renewal = keeper.renew()
     first = presented(keeper.context)
     async with trio.open_nursery() as nursery:
@@ -125,10 +129,10 @@ async def test_renews_its_own_certificate(autojump_clock: MockClock) -> None:
         await trio.sleep(16.7 * 3600)
         assert presented(keeper.context) == first
         # An issuer that has expired by then: the old certificate stays.
-        good, service.authority = service.authority, make_authority(AGES_AGO)
+        issuance._authority = make_authority(AGES_AGO)
         await trio.sleep(3600)
         assert presented(keeper.context) == first
-        service.authority = good
+        issuance._authority = good
         await trio.sleep(300)
         assert presented(keeper.context) != first
         nursery.cancel_scope.cancel()

@@ -7,9 +7,15 @@ import pytest
 from agent.identity.csr import make_csr
 from agent.identity.key import PrivateKey
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
-from agent.identity.signing import Issued, SigningReason, SigningRefused, sign_request
+from agent.identity.signing import (
+    Issued,
+    SigningReason,
+    SigningRefused,
+    authorize_request,
+    sign_request,
+)
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.identity.token import Caller, NodeCaller, WorkloadCaller
+from agent.identity.token import AdminCaller, Caller, NodeCaller, WorkloadCaller
 from tests.unit.identity.parts import API, BATCH, NOW, TD, Registry, make_authority
 
 AUTHORITY = make_authority()
@@ -21,7 +27,8 @@ REGISTRY = Registry(("n1", API), ("n2", BATCH), ("n1", OWN), ("n1", FOREIGN))
 
 
 def ask(caller: Caller, csr_pem: bytes) -> Issued:
-    return sign_request(AUTHORITY, REGISTRY, caller, csr_pem, now=NOW, serial=5)
+    request = authorize_request(TD, REGISTRY, caller, csr_pem)
+    return sign_request(AUTHORITY, request, now=NOW, serial=5)
 
 
 def request(identity: SpiffeId) -> bytes:
@@ -38,6 +45,7 @@ def request(identity: SpiffeId) -> bytes:
         (NODE, OWN, SigningReason.RESERVED_IDENTITY),
         (WorkloadCaller(OWN, "id"), OWN, SigningReason.RESERVED_IDENTITY),
         (WorkloadCaller(API, "id"), BATCH, SigningReason.NOT_THE_CALLER),
+        (AdminCaller("id"), API, SigningReason.NOT_THE_CALLER),
     ],
 )
 def test_refuses(caller: Caller, identity: SpiffeId, reason: SigningReason) -> None:
@@ -62,9 +70,8 @@ def test_refuses_a_malformed_request(csr_pem: bytes) -> None:
 
 @pytest.mark.parametrize("caller", [NODE, WorkloadCaller(API, "id")])
 def test_signs_for_the_pods_node_and_for_the_workload_itself(caller: Caller) -> None:
-    """The answer has chain, bundle and what to log."""
+    """The answer has the chain and what to log."""
     issued = ask(caller, request(API))
 
     assert (issued.svid.spiffe_id, issued.svid.serial) == (API, 5)
-    assert issued.bundle_pem == AUTHORITY.bundle.pem
     assert issued.chain_pem.endswith(AUTHORITY.chain_pem)

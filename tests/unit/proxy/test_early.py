@@ -98,7 +98,7 @@ class FakePool:
 
 def asking(*tunnels: Tunnel) -> Outbound:
     outbound = Outbound.__new__(Outbound)
-    outbound.answer_seconds = 5
+    outbound.answer_seconds = outbound.clean_seconds = 5
     outbound.pool = cast(Pool, FakePool(*tunnels))
     return outbound
 

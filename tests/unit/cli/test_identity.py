@@ -1,16 +1,21 @@
-"""An authority can be made, looked at, and asked for tokens, from the command line."""
+"""An authority can be asked for tokens from the command line."""
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from agent.identity import keystore
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.identity.token import Caller, NodeCaller, WorkloadCaller, verify_token
+from agent.identity.store import Store
+from agent.identity.token import (
+    AdminCaller,
+    Caller,
+    NodeCaller,
+    WorkloadCaller,
+    verify_token,
+)
 
 from .conftest import FakeApp, Type
 
@@ -29,20 +34,11 @@ def authority(type_: Type, tmp_path: Path) -> Path:
 
 def bearer(directory: Path, text: str) -> Caller:
     """Whom the identity service takes the bearer of this token for."""
-    key = keystore.load_token_key(directory)
+    key = Store(directory).token_key()
     return verify_token(key, TD, text.strip(), now=datetime.now(UTC))
 
 
 class TestRefused:
-    def test_an_authority_is_not_overwritten(
-        self, type_: Type, authority: Path
-    ) -> None:
-        """A second `init` would make every certificate worthless."""
-        before = (authority / keystore.ANCHOR_KEY).read_bytes()
-
-        assert type_("ca", "init", "--directory", authority).exit_code == 1
-        assert (authority / keystore.ANCHOR_KEY).read_bytes() == before
-
     def test_no_authority(self, type_: Type, tmp_path: Path) -> None:
         """An empty directory is named."""
         for words in (("ca", "show"), ("identity", "token", "create", "--node", "n")):
@@ -97,31 +93,24 @@ class TestToken:
         assert isinstance(caller, WorkloadCaller)
         assert caller.identity == SpiffeId.parse(name)
 
+    def test_of_an_admin(self, type_: Type, authority: Path) -> None:
+        """For the authority's state and no certificate."""
+        words = ("--directory", authority, "--admin")
+        text = type_("identity", "token", "create", *words).stdout
+        assert isinstance(bearer(authority, text), AdminCaller)
+
+    def test_for_a_single_use(self, type_: Type, authority: Path) -> None:
+        """The service will take it once, and must remember it until it expires."""
+        words = ("--directory", authority, "--node", "n1", "--single-use")
+        caller = bearer(authority, type_("identity", "token", "create", *words).stdout)
+        assert caller.single_use_until is not None
+
     def test_no_two_are_the_same(self, type_: Type, authority: Path) -> None:
         """Each token can be told from every other in the audit log."""
         words = ("--directory", authority, "--node", "n1")
         made = [type_("identity", "token", "create", *words).stdout for _ in "12"]
 
         assert made[0] != made[1]
-
-
-class TestShow:
-    def test_for_programs(self, type_: Type, authority: Path) -> None:
-        """Anchors by fingerprint, and the issuer's end."""
-        result = type_("ca", "show", "--directory", authority, "--json")
-        document = json.loads(result.stdout)
-
-        assert document["trust_domain"] == "cluster.local"
-        assert len(document["anchors"][0]["fingerprint"]) == 64
-        assert document["issuers"][0]["not_after"] > datetime.now(UTC).isoformat()
-
-    def test_for_people(self, type_: Type, authority: Path) -> None:
-        """The same, and no key in it."""
-        text = type_("ca", "show", "--directory", authority).stdout
-
-        assert "anchor" in text
-        assert "issuer" in text
-        assert "PRIVATE" not in text
 
 
 def test_serve(type_: Type, app: FakeApp) -> None:

@@ -1,0 +1,287 @@
+"""A running authority takes over what changes on disk; what is bad changes nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trio
+
+from agent.errors import PodlockError
+from agent.identity import operations
+from agent.identity.authority import CaPair, create_issuer
+from agent.identity.certificate import fingerprint
+from agent.identity.clock import utc_now
+from agent.identity.following import Source, follow
+from agent.identity.issuance import Issuance
+from agent.identity.issuer_files import read_issuer_files
+from agent.identity.key import PrivateKey
+from agent.identity.nodes import NodeRecords
+from agent.identity.report import TrustReport
+from agent.identity.spiffe import TrustDomain
+from agent.identity.store import InvalidKeystore, Store
+from agent.log import logger
+from tests.unit.identity.parts import (
+    TD,
+    MemoryAudit,
+    MemoryLedger,
+    Registry,
+    anchor_at,
+    make_authority,
+)
+
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Mount:
+    """A directory as the kubelet mounts a Secret."""
+
+    directory: Path
+    versions: int = field(default=0)
+
+    def swap(self, chain_pem: bytes, key_pem: bytes) -> None:
+        """A new version beside, then the one link is replaced."""
+        self.directory.mkdir(exist_ok=True)
+        self.versions += 1
+        version = self.directory / f"..2026_{self.versions}"
+        version.mkdir()
+        (version / "tls.crt").write_bytes(chain_pem)
+        (version / "tls.key").write_bytes(key_pem)
+        (version / "tls.key").chmod(0o440)
+        link = self.directory / "..data_tmp"
+        link.symlink_to(version.name)
+        link.replace(self.directory / "..data")
+        for name in ("tls.crt", "tls.key"):
+            visible = self.directory / name
+            if not visible.is_symlink():
+                visible.symlink_to(f"..data/{name}")
+
+
+class World:
+    """An authority whose issuer may come from mounted files, and what it tells."""
+
+    def __init__(self, place: Path, now: datetime) -> None:
+        self.store = Store(place / "ca")
+        self.anchor = anchor_at(now)
+        operations.initialize_under(self.store, TD, self.anchor.certificate_pem)
+        self.mount = Mount(place / "issuer")
+        self.now = now
+        self.events: list[tuple[str, str]] = []
+
+    def issuer(
+        self, serial: int, under: CaPair | None = None, at: datetime | None = None
+    ) -> CaPair:
+        return create_issuer(
+            TD, under or self.anchor, now=at or self.now, serial=serial
+        )
+
+    def put(self, issuer: CaPair, key: PrivateKey | None = None) -> None:
+        self.mount.swap(issuer.certificate_pem, (key or issuer.key).pem)
+
+    def source(self) -> Source:
+        return Source(self.store, DAY, self.mount.directory)
+
+    def tell(self, kind: str, subject: str, text: str) -> None:
+        del subject
+        self.events.append((kind, text))
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Issuance]:
+        source = self.source()
+        source.open()
+        issuance = Issuance(
+            source.authority,
+            source.state.trust,
+            Registry(),
+            MemoryAudit(),
+            MemoryLedger(),
+            logger(),
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follow, source, issuance, self.tell, 0.01)
+            with trio.fail_after(30):
+                yield issuance
+            nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path, utc_now())
+    made.put(made.issuer(0xB1))
+    return made
+
+
+async def until(predicate: Callable[[], bool]) -> None:
+    while not predicate():  # noqa: ASYNC110 - what is waited for lies on a disk
+        await trio.sleep(0.01)
+
+
+async def until_told(world: World, wanted: str) -> str:
+    await until(lambda: wanted in dict(world.events))
+    return dict(world.events)[wanted]
+
+
+async def test_a_swapped_issuer_signs_at_once(world: World) -> None:
+    """And the one before is told to be retiring; its key was never copied."""
+    async with world.running() as issuance:
+        first = issuance.authority.issuer
+        world.put(world.issuer(0xB2))
+        await until_told(world, "authority")
+        assert issuance.authority.issuer.serial_number == 0xB2
+        assert len(issuance.trust.retiring) == 1
+        assert first.serial_number == 0xB1
+    assert list((world.store.directory / "keys").glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["stranger", "expired", "other key", "no ca", "torn", "empty", "open key", "gone"],
+)
+async def test_a_bad_issuer_changes_nothing(world: World, fault: str) -> None:
+    """An event says what is wrong; a good one after it is taken over."""
+    async with world.running() as issuance:
+        before = (issuance.authority, issuance.trust)
+        expected = put_bad(world, fault)
+        text = await until_told(world, "authority-refused")
+        assert expected in text
+        assert text.endswith("what was in force stays so")
+        assert (issuance.authority, issuance.trust) == before
+        assert issuance.problems
+        assert issuance.counts["refused:authority-change"] == 1
+        world.put(world.issuer(0xB3))
+        await until_told(world, "authority")
+        assert issuance.authority.issuer.serial_number == 0xB3
+        assert issuance.problems == ()
+
+
+def put_bad(world: World, fault: str) -> str:
+    """Swap something bad in; returns what will be said of it."""
+    good = world.issuer(0xB2)
+    match fault:
+        case "stranger":
+            world.put(world.issuer(0xB2, under=anchor_at(world.now, serial=0xC)))
+            return "not signed by a trust anchor"
+        case "expired":
+            world.put(world.issuer(0xB2, at=world.now - timedelta(days=400)))
+            return "expired"
+        case "other key":
+            world.put(good, PrivateKey.generate())
+            return "do not belong together"
+        case "no ca":
+            leaf = make_authority(world.now).issue_server(now=world.now, serial=1)
+            world.mount.swap(leaf.chain_pem, leaf.key.pem)
+            return "CA:TRUE"
+        case "torn":
+            world.mount.swap(good.certificate_pem[:200], good.key.pem)
+            return "tls.crt: PEM line 1"
+        case "empty":
+            world.mount.swap(b"", good.key.pem)
+            return "tls.crt: no certificate"
+        case "open key":
+            world.put(good)
+            os.chmod(world.mount.directory / "tls.key", 0o444)
+            return "tls.key: mode 0444"
+        case _:
+            (world.mount.directory / "..data").unlink()
+            return "tls.crt: missing"
+
+
+async def test_an_issuer_under_an_unknown_anchor_waits(world: World) -> None:
+    """Until every node trusts its anchor; then it is taken over by itself."""
+    new = anchor_at(world.now, serial=0xA2)
+    records = NodeRecords(world.store.directory)
+    async with world.running() as issuance:
+        version = issuance.trust.version
+        records.heard({}, TrustReport("n1", version), utc_now())
+        operations.add_anchor(world.store, new.certificate_pem, utc_now())
+        world.put(world.issuer(0xB2, under=new))
+        text = await until_told(world, "authority-refused")
+        assert f"n1: has version {version} of the trust, not {version + 1}" in text
+        records.heard({}, TrustReport("n1", version + 1), utc_now())
+        await until(lambda: issuance.authority.issuer.serial_number == 0xB2)
+    assert [kind for kind, _ in world.events].count("authority-refused") == 1
+
+
+async def test_commands_on_the_directory_are_followed(world: World) -> None:
+    """Whoever watches hears of it; a corrupted file changes nothing."""
+    async with world.running() as issuance:
+        changes = issuance.watch()
+        first = await anext(changes)
+        operations.add_anchor(world.store, None, utc_now())
+        second = await anext(changes)
+        assert (second.version, len(second.bundle.anchors)) == (first.version + 1, 2)
+        await changes.aclose()
+        path = world.store.state_path
+        good = path.read_bytes()
+        path.write_bytes(b"{")
+        await until_told(world, "authority-refused")
+        assert issuance.trust == second
+        path.write_bytes(good)
+        await until(lambda: not issuance.problems)
+
+
+async def test_nothing_signs_after_the_taint_of_all(world: World) -> None:
+    """By force: the mounted issuer is tainted, and no other key is here."""
+    async with world.running() as issuance:
+        anchor = issuance.trust.bundle.anchors[0].fingerprint
+        operations.taint(world.store, anchor, utc_now(), force=True)
+        await until_told(world, "authority")
+        assert issuance.trust.tainted == {anchor}
+        with pytest.raises(PodlockError, match="no issuer is in force"):
+            _ = issuance.authority
+
+
+class TestStart:
+    def test_needs_an_issuer_that_can_sign(self, world: World) -> None:
+        """There is no other to go on with; the message names the file."""
+        shutil.rmtree(world.mount.directory)
+        with pytest.raises(InvalidKeystore, match=r"tls\.crt: missing"):
+            world.source().open()
+
+    def test_goes_on_with_a_key_of_its_own(self, world: World) -> None:
+        """The mounted issuer was tainted, and the taint has made another."""
+        world.source().open()
+        mounted = world.store.load().issuer
+        assert mounted is not None
+        operations.add_anchor(world.store, None, utc_now())
+        operations.taint(world.store, fingerprint(mounted), utc_now())
+        source = world.source()
+        source.open()
+        assert "is tainted" in str(source.problem)
+        assert source.authority is not None
+        assert source.state.issuer not in {None, mounted}
+
+    def test_of_another_trust_domain(self, world: World) -> None:
+        """A directory that belongs to somebody else is not served."""
+        source = world.source()
+        source.open()
+        source.require_trust_domain(TD)
+        with pytest.raises(InvalidKeystore, match="expected other"):
+            source.require_trust_domain(TrustDomain("other"))
+
+    def test_an_expired_issuer_still_tells_whom_to_trust(self, tmp_path: Path) -> None:
+        """So that what replaces it can be told; it signs nothing."""
+        long_ago = utc_now() - timedelta(days=500)
+        store = Store(tmp_path / "old")
+        operations.initialize(store, TD, long_ago)
+        source = Source(store, DAY)
+        source.open()
+        assert source.authority is not None
+        with pytest.raises(PodlockError, match="expired"):
+            source.authority.require_valid(utc_now())
+
+
+def test_reads_one_version_of_a_mount(world: World) -> None:
+    """Through the link once; ca.crt is there only where somebody put it."""
+    issuer = world.issuer(0xB2)
+    world.put(issuer)
+    files = read_issuer_files(world.mount.directory)
+    assert (files.chain_pem, files.key) == (issuer.certificate_pem, issuer.key)
+    assert files.anchors_pem is None
