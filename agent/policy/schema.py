@@ -12,6 +12,7 @@ schemas.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from copy import copy
 from functools import cache
@@ -36,6 +37,8 @@ _KEPT: Final = (
     "maxItems",
     "required",
 )
+_BOUNDS: Final = ("minimum", "maximum", "maxLength")
+_STEP: Final = re.compile(r"\[([^\]]*)\]|([^.\[\]]+)")
 _ANYTHING: Final = {"x-kubernetes-preserve-unknown-fields": True}
 
 
@@ -79,7 +82,7 @@ def definition(kind: PolicyKind) -> Schema:
 
 
 @cache
-def json_schema(kind: type[object]) -> Mapping[str, Any]:
+def json_schema(kind: Any) -> Mapping[str, Any]:
     """The JSON Schema of a type, with `$defs`; do not change it."""
     return msgspec.json.schema(kind)
 
@@ -112,6 +115,7 @@ def structural(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Schema:
         return {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "x-kubernetes-int-or-string": True,
+            **{name: part[name] for part in parts for name in _BOUNDS if name in part},
         }
     if "type" not in schema and "enum" not in schema:
         return dict(_ANYTHING)
@@ -142,7 +146,7 @@ def _resolve(schema: Mapping[str, Any], whole: Mapping[str, Any]) -> Mapping[str
 # What a person may write, for the errors of a validator.
 
 
-def expected_at(kind: type[object], path: str) -> str | None:
+def expected_at(kind: Any, path: str) -> str | None:
     """What may stand at a path such as "spec.rules[0].to", in words, where known."""
     whole = json_schema(kind)
     schema: Mapping[str, Any] = whole
@@ -156,14 +160,10 @@ def expected_at(kind: type[object], path: str) -> str | None:
 
 def steps(path: str) -> list[str | int]:
     """A path as its names and numbers; "..." is some key of a mapping."""
-    found: list[str | int] = []
-    for name in path.replace("[", ".[").split("."):
-        if name.startswith("[") and name.endswith("]"):
-            inside = name[1:-1]
-            found.append(int(inside) if inside.isdigit() else inside)
-        elif name:
-            found.append(name)
-    return found
+    return [
+        int(inside) if inside.isdigit() else inside or name
+        for inside, name in _STEP.findall(path)
+    ]
 
 
 def _step(
