@@ -7,6 +7,7 @@ What a person types: `podlock COMMAND`.
     identity    the identity service, and tokens for it
     ca          the certificate authority: anchors, issuer, compromise
     redirect    the eBPF programs
+    policy      policy objects: whether they are valid, their definitions
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. A command imports what
 it needs when it runs, so that `podlock status` is quick.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import ask, ca, identity, operate, settings
+from agent.cli import ask, ca, identity, operate, policy, settings
 from agent.cli.group import PodlockGroup
 
 
@@ -32,6 +33,7 @@ for command in (
     identity.identity,
     ca.ca,
     operate.redirect,
+    policy.policy,
     operate.version,
 ):
     podlock.add_command(command)

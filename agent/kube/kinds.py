@@ -8,11 +8,11 @@ absent.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from agent.policy.linkerd import DnsLabel, DnsSubdomain, PortNumber
+from agent.policy.objects import DnsLabel, DnsSubdomain, PortNumber
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
 ServicePortName = Annotated[str, msgspec.Meta(max_length=253)]
@@ -135,4 +135,4 @@ class EndpointSliceKind(Lenient, frozen=True, kw_only=True):
 
 
 class ListKind(Lenient, frozen=True, kw_only=True):
-    items: tuple[object, ...] = ()
+    items: tuple[Any, ...] = ()

@@ -20,8 +20,8 @@ from agent.kube.convert import (
     pod,
     service,
 )
-from agent.policy import linkerd
-from agent.policy.linkerd import PolicyObject
+from agent.policy.kinds import POLICY_KINDS
+from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
 from agent.workload.model import EndpointSlice, Namespace, Service, Workload
 
@@ -86,16 +86,27 @@ def read(document: object, source: str) -> Reading:
 
 
 def without_nulls(value: Any) -> Any:
-    """`value` without the fields that are null, at every depth."""
+    """
+    `value` without the fields that are null, at every depth.
+
+    Names are text, as in JSON: YAML reads the port in `8080: {mode: STRICT}` as a
+    number.
+    """
     if isinstance(value, dict):
         return {
-            name: without_nulls(item)
+            _name(name): without_nulls(item)
             for name, item in value.items()
             if item is not None
         }
     if isinstance(value, list):
         return [without_nulls(item) for item in value]
     return value
+
+
+def _name(name: object) -> object:
+    if isinstance(name, bool):
+        return "true" if name else "false"
+    return str(name) if isinstance(name, int) else name
 
 
 def _read_list(document: Mapping[str, Any], source: str, title: str) -> Reading:
@@ -172,16 +183,8 @@ _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
     ("", "Namespace"): _Reader(("v1",), namespace),
     ("", "Service"): _Reader(("v1",), service),
     ("discovery.k8s.io", "EndpointSlice"): _Reader(("v1",), endpoint_slice),
-    (linkerd.GROUP, "Server"): _Reader(
-        ("v1beta3", "v1beta2", "v1beta1"), _policy(linkerd.Server)
-    ),
-    (linkerd.GROUP, "AuthorizationPolicy"): _Reader(
-        ("v1alpha1",), _policy(linkerd.AuthorizationPolicy)
-    ),
-    (linkerd.GROUP, "MeshTLSAuthentication"): _Reader(
-        ("v1alpha1",), _policy(linkerd.MeshTLSAuthentication)
-    ),
-    (linkerd.GROUP, "NetworkAuthentication"): _Reader(
-        ("v1alpha1",), _policy(linkerd.NetworkAuthentication)
-    ),
+    **{
+        (kind.group, kind.name): _Reader(kind.versions, _policy(kind.type))
+        for kind in POLICY_KINDS
+    },
 }

@@ -193,7 +193,8 @@ class InboundTunnels:
         live.session.advance(State.LOCATED)
         source = live.session.source
         live.session.source = End(str(client), source.workload, source.identity)
-        live.authorize(Request(tunnel.peer.spiffe_id, tunnel.remote.ip, to.port))
+        identity, peer = tunnel.peer.spiffe_id, tunnel.remote.ip
+        live.authorize(Request(identity, peer, to.port, to.ip))
         return await self.dialer.deliver(live.pod, to, client)
 
 

@@ -113,8 +113,9 @@ class Residents:
         own = source.source(pair.destination.ip.version)
         if own is None or source is destination:
             raise NotDirect(f"{source.name} has no address to reach it directly from")
-        port = pair.destination.port
-        permit = authorize(Request(source.identity, own, port), destination.policy)
+        to = pair.destination
+        asked = Request(source.identity, own, to.port, to.ip)
+        permit = authorize(asked, destination.policy)
         if permit.audit:
             raise NotDirect(f"{permit.rule}: each connection must be told")
         return Grounds(_party(source), own, _party(destination), permit.rule)
