@@ -8,11 +8,12 @@ in it is copied into a certificate, so whatever could mean more is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 from agent.errors import InputError
 from agent.identity.key import (
@@ -24,12 +25,31 @@ from agent.identity.key import (
 )
 from agent.identity.spiffe import InvalidSpiffeId, SpiffeId
 
+_STRONG: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+
 # Ours have about 300 bytes.
 MAX_CSR_BYTES: Final = 16 * 1024
 
 
+class CsrFault(Enum):
+    """What is wrong with a request; the value is what the caller is told."""
+
+    MALFORMED = "csr_malformed"
+    SIZE = "csr_too_large"
+    KEY_KIND = "csr_key_kind"
+    WEAK_SIGNATURE = "csr_weak_signature"
+    NOT_PROVEN = "csr_not_signed_by_its_key"
+    ASKS_FOR_CA = "csr_asks_for_ca"
+    NAMES = "csr_names"
+    SPIFFE_ID = "csr_spiffe_id"
+
+
 class InvalidCsr(InputError):
     """A signing request that we do not sign; the message says what to change."""
+
+    def __init__(self, fault: CsrFault, message: str) -> None:
+        super().__init__(f"CSR: {message}")
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,34 +90,45 @@ def check_csr(der: bytes) -> CheckedRequest:
     is a SPIFFE ID, no other name, and no wish to be a CA.
     """
     if len(der) > MAX_CSR_BYTES:
-        raise InvalidCsr(f"CSR: {len(der)} bytes, expected at most {MAX_CSR_BYTES}")
+        message = f"{len(der)} bytes, expected at most {MAX_CSR_BYTES}"
+        raise InvalidCsr(CsrFault.SIZE, message)
     try:
         request = x509.load_der_x509_csr(der)
         extensions = request.extensions
         key = workload_key(request.public_key())
+        digest = request.signature_hash_algorithm
         proven = request.is_signature_valid
+    except InvalidKey as error:
+        raise InvalidCsr(CsrFault.KEY_KIND, str(error)) from error
     except (
         ValueError,
-        InvalidKey,
         UnsupportedAlgorithm,
         x509.InvalidVersion,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
     ) as error:
-        raise InvalidCsr(f"CSR: {error}") from error
+        raise InvalidCsr(CsrFault.MALFORMED, str(error)) from error
     if not proven:
-        raise InvalidCsr("CSR: not signed by the key that it carries")
+        raise InvalidCsr(CsrFault.NOT_PROVEN, "not signed by the key that it carries")
+    if digest is not None and not isinstance(digest, _STRONG):
+        message = f"signed with {digest.name}, expected SHA-256 or longer"
+        raise InvalidCsr(CsrFault.WEAK_SIGNATURE, message)
     _refuse_ca(extensions)
     return CheckedRequest(_spiffe_id(extensions), key)
 
 
 def _refuse_ca(extensions: x509.Extensions) -> None:
-    try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return
-    if constraints.ca:
-        raise InvalidCsr("CSR: asks for basicConstraints CA:TRUE, expected none")
+    for extension in extensions:
+        match extension.value:
+            case x509.BasicConstraints(ca=True):
+                what = "basicConstraints CA:TRUE"
+            case x509.KeyUsage(key_cert_sign=True):
+                what = "keyUsage keyCertSign"
+            case x509.KeyUsage(crl_sign=True):
+                what = "keyUsage cRLSign"
+            case _:
+                continue
+        raise InvalidCsr(CsrFault.ASKS_FOR_CA, f"asks for {what}, expected none")
 
 
 def _spiffe_id(extensions: x509.Extensions) -> SpiffeId:
@@ -112,7 +143,8 @@ def _spiffe_id(extensions: x509.Extensions) -> SpiffeId:
             try:
                 return SpiffeId.parse(uri)
             except InvalidSpiffeId as error:
-                raise InvalidCsr(f"CSR: {error}") from error
+                raise InvalidCsr(CsrFault.SPIFFE_ID, str(error)) from error
         case _:
             kinds = ", ".join(type(name).__name__ for name in names) or "none"
-            raise InvalidCsr(f"CSR: expected one URI SAN and no other, found {kinds}")
+            message = f"expected one URI SAN and no other, found {kinds}"
+            raise InvalidCsr(CsrFault.NAMES, message)
