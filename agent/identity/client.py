@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from agent.errors import InputError
+from agent.identity.anchored import AnchoredTransport
 from agent.identity.authority import SERVICE_NAME
 from agent.identity.endpoints import HEARTBEAT
 from agent.identity.overview import StateView
@@ -45,8 +46,9 @@ class IdentityClient:
     """
     A `CertificateSource` across the network; `async with` closes its connections.
 
-    The service must present a certificate under `anchors_pem` for the name
-    `identity.podlock.internal`, whatever the URL's host is.
+    The service must present a certificate for the name `identity.podlock.internal`,
+    whatever the URL's host is: under `anchors_pem` at first, then under what it has
+    told us to trust.
     """
 
     def __init__(
@@ -66,15 +68,12 @@ class IdentityClient:
         if not url.startswith("https://"):
             raise InvalidClientSettings(f"identity service {url!r}: expected https://")
         self._token_file = trio.Path(token_file)
+        self._anchored = _anchored(anchors_pem)
         self._http = httpx.AsyncClient(
             base_url=url,
-            verify=_context(anchors_pem),
             timeout=timeout.total_seconds(),
-            # Neither a proxy nor other anchors from the environment.
             trust_env=False,
-            transport=transport,
-            # Renewals come minutes apart: what many at once have opened is not kept.
-            limits=httpx.Limits(max_keepalive_connections=1),
+            transport=transport or self._anchored,
         )
 
     async def __aenter__(self) -> Self:
@@ -102,6 +101,14 @@ class IdentityClient:
 
     async def watch(self) -> AsyncGenerator[Trust, None]:
         """The trust in force, then each change. Raises: IdentityUnavailable."""
+        while True:
+            async with aclosing(self._watch()) as changes:
+                async for trust in changes:
+                    yield trust
+                    if self._anchored.trust(trust):
+                        break  # the next word comes from who can show a good chain
+
+    async def _watch(self) -> AsyncGenerator[Trust, None]:
         request = self._request("GET", "/v1/bundle/stream", None)
         request.extensions["timeout"]["read"] = SILENCE.total_seconds()
         async with aclosing(self._lines(request)) as lines:
@@ -185,15 +192,12 @@ def _unavailable(request: httpx.Request) -> Iterator[None]:
         raise IdentityUnavailable(message) from error
 
 
-def _context(anchors_pem: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+def _anchored(anchors_pem: bytes) -> AnchoredTransport:
     try:
-        context.load_verify_locations(cadata=anchors_pem.decode("ascii"))
+        return AnchoredTransport(anchors_pem)
     except (ssl.SSLError, ValueError) as error:
         message = f"trust anchors for the identity service: {error}"
         raise InvalidClientSettings(message) from error
-    return context
 
 
 def _innermost(error: BaseException) -> str:
