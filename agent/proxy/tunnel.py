@@ -233,6 +233,13 @@ class Tunnel:
             self.codec.goaway()
             self.wake()
 
+    def end_streams(self, age_seconds: float, reason: str) -> None:
+        """Streams that are so old fail with TunnelLost; the younger ones go on."""
+        latest = trio.current_time() - age_seconds
+        for stream in list(self._streams.values()):
+            if stream.opened_at <= latest:
+                stream.fail(TunnelLost(reason))
+
     def _part(self) -> None:
         """
         Drained: close when the peer has read all, which its answer to a ping shows.

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def rotating() -> Iterator[World]:
-    with built(random_run(), Effort(watch_seconds=1.0)) as world:
+    with built(random_run(), Effort(watch_seconds=1.0, ripen_seconds=0.0)) as world:
         yield world
 
 

@@ -118,6 +118,7 @@ def issuer_tainted(world: World, notes: Notes) -> None:
         traffic.stream(world.pods[source], world.pods[to], fresh)
     under = set(traffic.flowing()) - old
     notes.did(f"{len(under)} more streams, on tunnels under the issuer of now")
+    time.sleep(world.effort.ripen_seconds)
     began = time.monotonic()
     _command(world, notes, "taint", tainted)
     took = world.until(

@@ -39,6 +39,8 @@ class Effort:
     fresh_streams: int = 8
     """Opened before the taint, to be found under the tainted issuer."""
     watch_seconds: float = 5.0
+    ripen_seconds: float = 8.0
+    """How old they are then; who is younger may be a request, and has some seconds."""
 
 
 @dataclass(slots=True)
