@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from agent.errors import InputError
+from agent.identity.acquaintance import Acquaintance, InvalidAnchors, context_for
 from agent.identity.authority import SERVICE_NAME
 from agent.identity.endpoints import HEARTBEAT
 from agent.identity.overview import StateView
@@ -24,6 +25,7 @@ from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
 from agent.identity.token import MAX_TOKEN_BYTES
 from agent.identity.trust import MAX_TRUST_BYTES, UNREADABLE, InvalidTrust, Trust
 from agent.identity.wire import AcknowledgedAnswer, ErrorAnswer, SignAnswer
+from agent.log import logger
 
 # A trust document, and a chain.
 MAX_ANSWER_BYTES: Final = MAX_TRUST_BYTES + 64 * 1024
@@ -38,15 +40,24 @@ _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
 class InvalidClientSettings(InputError):
-    """An address, bundle or token file that cannot be used."""
+    """An address that cannot be used."""
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    """Connections under one set of anchors, and how many requests use them."""
+
+    http: httpx.AsyncClient
+    users: int = 0
 
 
 class IdentityClient:
     """
     A `CertificateSource` across the network; `async with` closes its connections.
 
-    The service must present a certificate under `anchors_pem` for the name
-    `identity.podlock.internal`, whatever the URL's host is.
+    The service must present a certificate for the name `identity.podlock.internal`,
+    whatever the URL's host is, under `anchors_pem`, or under the anchors of the trust
+    that it told last.
     """
 
     def __init__(
@@ -55,27 +66,28 @@ class IdentityClient:
         anchors_pem: bytes,
         token_file: Path,
         *,
+        anchors_file: Path | None = None,
+        memory: Path | None = None,
         timeout: timedelta = timedelta(seconds=10),
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """
-        Args: transport replaces the network, in tests.
+        Args: anchors_file is where the anchors came from, read again as it changes;
+        memory keeps what the service told across restarts; transport replaces the
+        network, in tests.
 
-        Raises: InvalidClientSettings for a URL without https or bad anchors.
+        Raises: InvalidClientSettings for a URL without https; InvalidAnchors.
         """
         if not url.startswith("https://"):
             raise InvalidClientSettings(f"identity service {url!r}: expected https://")
+        self._url = url
         self._token_file = trio.Path(token_file)
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            verify=_context(anchors_pem),
-            timeout=timeout.total_seconds(),
-            # Neither a proxy nor other anchors from the environment.
-            trust_env=False,
-            transport=transport,
-            # Renewals come minutes apart: what many at once have opened is not kept.
-            limits=httpx.Limits(max_keepalive_connections=1),
-        )
+        self._anchors_file = trio.Path(anchors_file) if anchors_file else None
+        self._known = Acquaintance(anchors_pem, memory)
+        self._timeout = timeout
+        self._transport = transport
+        self._session = self._new_session()
+        self._log = logger(part="identity")
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,7 +98,7 @@ class IdentityClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._http.aclose()
+        await self._session.http.aclose()
 
     async def sign(self, csr_der: bytes) -> Signed:
         """Raises: IdentityUnavailable, IdentityRefused."""
@@ -109,10 +121,12 @@ class IdentityClient:
                 if not line:
                     continue  # a heartbeat
                 try:
-                    yield Trust.parse(line)
+                    trust = Trust.parse(line)
                 except InvalidTrust as error:
                     message = f"identity service {request.url}: {error}"
                     raise IdentityUnavailable(message) from error
+                await self._learn(trust)
+                yield trust
 
     async def acknowledge(self, report: TrustReport) -> None:
         """Raises: IdentityUnavailable, IdentityRefused."""
@@ -126,12 +140,68 @@ class IdentityClient:
         return _decode(await self._ask(await self._with_token(request)), StateView)
 
     def _request(self, method: str, path: str, document: object) -> httpx.Request:
-        return self._http.build_request(
+        return self._session.http.build_request(
             method,
             path,
             json=document,
             extensions={"sni_hostname": SERVICE_NAME},
         )
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[httpx.AsyncClient]:
+        """Connections under the anchors that are in force; old ones end when unused."""
+        await self._read_anchors()
+        session = self._session
+        session.users += 1
+        try:
+            yield session.http
+        finally:
+            session.users -= 1
+            if session is not self._session and not session.users:
+                with trio.CancelScope(shield=True):
+                    await session.http.aclose()
+
+    def _new_session(self) -> _Session:
+        http = httpx.AsyncClient(
+            base_url=self._url,
+            verify=context_for(self._known.anchors_pem),
+            timeout=self._timeout.total_seconds(),
+            # Neither a proxy nor other anchors from the environment.
+            trust_env=False,
+            transport=self._transport,
+            # Renewals come minutes apart: what many at once have opened is not kept.
+            limits=httpx.Limits(max_keepalive_connections=1),
+        )
+        return _Session(http)
+
+    async def _renew_session(self) -> None:
+        old, self._session = self._session, self._new_session()
+        if not old.users:
+            await old.http.aclose()
+
+    async def _read_anchors(self) -> None:
+        if self._anchors_file is None:
+            return
+        try:
+            news = self._known.configure(await self._anchors_file.read_bytes())
+        except (OSError, InvalidAnchors) as error:
+            # Half written, or gone: what we know is good enough to ask.
+            self._log.warning(
+                "anchors not read", file=str(self._anchors_file), error=str(error)
+            )
+            return
+        if news:
+            self._log.info("anchors replaced", file=str(self._anchors_file))
+            await self._renew_session()
+
+    async def _learn(self, trust: Trust) -> None:
+        try:
+            news = await trio.to_thread.run_sync(self._known.learn, trust)
+        except OSError as error:
+            self._log.warning("trust not remembered", error=str(error))
+            news = True
+        if news:
+            await self._renew_session()
 
     async def _with_token(self, request: httpx.Request) -> httpx.Request:
         request.headers["authorization"] = f"Bearer {await self._token()}"
@@ -150,7 +220,8 @@ class IdentityClient:
 
     async def _ask(self, request: httpx.Request) -> bytes:
         with _unavailable(request):
-            async with _answer(self._http, request) as (response, chunks):
+            async with self._connected() as http, _answer(http, request) as answer:
+                response, chunks = answer
                 body = await _whole(chunks)
         if response.status_code == 200:
             return body
@@ -159,7 +230,8 @@ class IdentityClient:
     async def _lines(self, request: httpx.Request) -> AsyncGenerator[bytes, None]:
         """An answer's lines, without their ends. Raises: IdentityUnavailable."""
         with _unavailable(request):
-            async with _answer(self._http, request) as (response, chunks):
+            async with self._connected() as http, _answer(http, request) as answer:
+                response, chunks = answer
                 if response.status_code != 200:
                     body = await _whole(chunks)
                     raise _failure(request, response.status_code, body)
@@ -183,17 +255,6 @@ def _unavailable(request: httpx.Request) -> Iterator[None]:
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         message = f"identity service {request.url}: {_innermost(error)}"
         raise IdentityUnavailable(message) from error
-
-
-def _context(anchors_pem: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(cadata=anchors_pem.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        message = f"trust anchors for the identity service: {error}"
-        raise InvalidClientSettings(message) from error
-    return context
 
 
 def _innermost(error: BaseException) -> str:
