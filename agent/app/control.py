@@ -13,18 +13,23 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 from agent.app.direct import Direct
 from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
+from agent.app.trust_reports import TrustReports, trust_report
 from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
 from agent.config import Config
 from agent.errors import KernelError, PodlockError
+from agent.identity.chain import Chain
+from agent.identity.clock import utc_now
 from agent.identity.credential import Credential
+from agent.identity.crl import RevocationList, Revocations
+from agent.identity.crl_files import CrlNews
 from agent.identity.renewer import Renewer
-from agent.identity.rotation import CertificateState
+from agent.identity.report import TrustReport
+from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
 from agent.identity.trust import Trust
@@ -39,6 +44,7 @@ from agent.workload.connection import (
     ConnectionOpened,
     ConnectionRefused,
     Incident,
+    TrustInstalled,
     WorldWanted,
 )
 from agent.workload.delta import Snapshot, diff
@@ -49,8 +55,6 @@ from agent.workload.registry import NodeView, Registry
 log = logger()
 
 MakeDirect = Callable[[Note, Callable[[Traced], None]], Direct]
-
-USABLE: Final = frozenset({CertificateState.VALID, CertificateState.DUE})
 
 
 class Control:
@@ -75,6 +79,8 @@ class Control:
         self.captures: dict[str, Capture] = {}
         self.waiting: dict[str, str] = {}
         self.trust: Trust | None = None
+        self.crls = CrlNews()
+        self._told_outdated: set[RevocationList] = set()
         self.loaded = False
         self._stopping = False
         self._world = instructions.WorldUpdated(Snapshot())
@@ -86,6 +92,7 @@ class Control:
             source, config.trust_domain, self._install, self._adopt_trust
         )
         self.workers = Workers(config, self._state, self._hear, self._lost)
+        self.trust_reports = TrustReports(source, self._trust_report)
         self.direct = direct(self._note, self.ledger.apply) if direct else None
 
     # News from outside.
@@ -245,6 +252,8 @@ class Control:
         """Everything that a new worker must know, in the order it needs it."""
         if self.trust is not None:
             yield instructions.TrustUpdated(self.trust), ()
+        if self.crls.lists:
+            yield self._revoked(), ()
         for credential in self._credentials.values():
             yield instructions.CredentialIssued(credential), ()
         yield self._world, ()
@@ -303,6 +312,60 @@ class Control:
             f"{len(trust.tainted)} tainted",
         )
 
+    # Trust.
+
+    def adopt_crls(self, news: CrlNews) -> None:
+        """The files of revocation lists changed: ours and peers' are judged again."""
+        if news.lists != self.crls.lists:
+            self.renewer.revoke(Revocations(news.lists))
+        for path, fault in news.faults.items():
+            if self.crls.faults.get(path) != fault:
+                self._note("problem", path, fault)
+        before, self.crls = self.crls, news
+        if news.lists != before.lists:
+            self.workers.broadcast(self._revoked())
+            count = sum(len(each.serials) for each in news.lists)
+            text = f"{len(news.lists)} revocation lists name {count} certificates"
+            self._note("crl", str(self.config.identity.crl), text)
+        self.tell_outdated()
+
+    def tell_outdated(self) -> None:
+        """Say once of each list that it is past its time; it stays in force."""
+        for each in self.outdated_crls:
+            if each not in self._told_outdated:
+                self._told_outdated.add(each)
+                self._note("crl-outdated", each.issuer, outdated(each))
+
+    @property
+    def outdated_crls(self) -> list[RevocationList]:
+        """Lists whose issuer has promised a newer one by now."""
+        now = utc_now()
+        return [each for each in self.crls.lists if each.is_outdated(now)]
+
+    @property
+    def chains(self) -> dict[SpiffeId, Chain]:
+        """What each identity presents, up to the anchor that it stands on."""
+        if self.trust is None:
+            return {}
+        bundle = self.trust.bundle
+        return {
+            identity: Chain.of_credential(credential, bundle)
+            for identity, credential in self._credentials.items()
+        }
+
+    def _revoked(self) -> instructions.RevocationsUpdated:
+        return instructions.RevocationsUpdated(
+            tuple(each.der for each in self.crls.lists)
+        )
+
+    def _trust_report(self) -> TrustReport | None:
+        """None before there is any trust, or a worker that has it in force."""
+        version = self.workers.trust_version
+        if not version:
+            return None
+        statuses, peers = self.renewer.report(), self.ledger.by_authority()
+        return trust_report(self.config.node, version, statuses, self.chains, peers)
+
     # What the workers tell.
 
     def _hear(self, worker: WorkerProcess, message: Told) -> None:
@@ -310,6 +373,8 @@ class Control:
             case WorldWanted(reason=reason):
                 log.warning("world wanted", worker=worker.index, reason=reason)
                 self.workers.tell_world(worker, self._world)
+            case TrustInstalled(version=version):
+                worker.trust_version = version
             case Incident():
                 self.events.incident(message)
                 log.warning(
@@ -356,3 +421,11 @@ def _is_replaced(path: Path, held: int) -> bool:
         return False
     then = os.fstat(held)
     return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
+
+
+def outdated(crl: RevocationList) -> str:
+    """What an operator should know of a list that is past its time."""
+    return (
+        f"revocation list: nextUpdate was {crl.next_update}; expected a newer one. "
+        "What it names is refused, what was revoked since is not known"
+    )

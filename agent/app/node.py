@@ -23,12 +23,16 @@ from agent.app.authority import RunningAuthority, open_authority
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
 from agent.app.direct import Direct
+from agent.app.dumps import forbid_dumps
+from agent.app.federation import keep_federated
 from agent.app.reporter import ControlReporter
 from agent.app.stopping import until_signalled
 from agent.config import Config
+from agent.identity import crl_files
 from agent.identity.client import IdentityClient
 from agent.identity.local import EmbeddedIdentity
 from agent.identity.source import CertificateSource
+from agent.identity.workload_api import WorkloadApi, require_package
 from agent.kube import directory
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
@@ -51,6 +55,7 @@ COUNT_EVERY: Final = 10
 def run(config: Config) -> None:
     """Run until SIGTERM or SIGINT. Raises: PodlockError for what prevents a start."""
     configure(config.log.level, config.log.format)
+    forbid_dumps()
     allow_descriptors()
     trio.run(_run, config)
 
@@ -112,9 +117,15 @@ async def _serve(
         )
         if authority is not None:
             nursery.start_soon(authority.follow, tell)
+            domains = config.federation.domains
+            nursery.start_soon(keep_federated, domains, authority, tell)
         await nursery.start(control.renewer.run)
+        if config.identity.crl is not None:
+            # Before the workers: the first handshake already asks these lists.
+            await nursery.start(crl_files.run, config.identity.crl, control.adopt_crls)
         await nursery.start(control.workers.run)
         await nursery.start(directory.run, config.manifests, control.adopt)
+        nursery.start_soon(control.trust_reports.run)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
@@ -124,6 +135,7 @@ async def _reconcile(control: Control) -> None:
     while True:
         await trio.sleep(RECONCILE_SECONDS)
         control.reconcile()
+        control.tell_outdated()
 
 
 async def _trace(direct: Direct) -> None:
@@ -140,8 +152,12 @@ async def _trace(direct: Direct) -> None:
 async def certificate_source(
     config: Config, registry: Registry
 ) -> AsyncIterator[tuple[CertificateSource, RunningAuthority | None]]:
-    """The identity service, or an authority of our own in the state directory."""
+    """The identity service, a SPIFFE agent, or an authority of our own."""
     identity = config.identity
+    if identity.workload_api is not None:
+        await trio.to_thread.run_sync(require_package)
+        yield WorkloadApi(identity.workload_api, config.trust_domain), None
+        return
     if identity.service is None:
         running = open_authority(config, registry, "embedded", create=True)
         yield EmbeddedIdentity(running.issuance, config.node), running

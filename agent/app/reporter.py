@@ -9,9 +9,13 @@ from typing import Any, Final, cast
 import trio
 
 from agent import __version__
-from agent.app.control import Control
+from agent.app.control import Control, outdated
 from agent.app.direct import Direct
-from agent.identity.schedule import CertificateStatus
+from agent.app.trust_documents import (
+    anchor_of_bundle,
+    certificate,
+    revocation_list,
+)
 from agent.policy.rule import Authorization, InboundPolicy
 from agent.proxy.instructions import CountTraffic
 from agent.status import documents
@@ -66,16 +70,14 @@ class ControlReporter:
             "identity": {
                 "mode": "service" if config.identity.service else "embedded",
                 "bundle": [a.fingerprint for a in self._anchors()],
+                "trust_version": control.workers.trust_version or None,
             },
             "counts": {
                 "captured": len(control.captures),
                 "waiting": len(control.waiting),
                 **control.ledger.counts(),
             },
-            "problems": [
-                {"object": p.object, "field": p.field, "message": p.message}
-                for p in control.problems
-            ],
+            "problems": self._problems(),
         }
 
     def _workers(self) -> list[documents.Worker]:
@@ -127,19 +129,45 @@ class ControlReporter:
         return {"workloads": sorted(found, key=lambda w: (w["namespace"], w["name"]))}
 
     def _certificates(self) -> documents.Certificates:
+        control, chains = self._control, self._control.chains
+        outdated = control.outdated_crls
         return {
             "certificates": [
-                _certificate(status) for status in self._control.renewer.report()
+                certificate(status, chains.get(status.identity))
+                for status in control.renewer.report()
             ],
             "bundle": [
-                {
-                    "fingerprint": anchor.fingerprint,
-                    "subject": anchor.subject,
-                    "not_after": iso(anchor.not_after.timestamp()),
-                }
-                for anchor in self._anchors()
+                anchor_of_bundle(anchor, control.trust) for anchor in self._anchors()
+            ],
+            "trust": self._trust(),
+            "revocation_lists": [
+                revocation_list(each, outdated=each in outdated)
+                for each in control.crls.lists
             ],
         }
+
+    def _trust(self) -> documents.TrustState:
+        control, trust = self._control, self._control.trust
+        return {
+            "version": trust.version if trust else None,
+            "workers": [
+                {"worker": slot.index, "version": slot.trust_version}
+                for slot in control.workers.slots
+            ],
+            "acknowledged": control.trust_reports.acknowledged,
+            "error": control.trust_reports.error,
+            "retiring": sorted(trust.retiring) if trust else [],
+            "tainted": sorted(trust.tainted) if trust else [],
+        }
+
+    def _problems(self) -> list[documents.Problem]:
+        control = self._control
+        found = [
+            *((p.object, p.field, p.message) for p in control.problems),
+            *((path, None, fault) for path, fault in control.crls.faults.items()),
+            *((x.issuer, "nextUpdate", outdated(x)) for x in control.outdated_crls),
+        ]
+        return [{"object": o, "field": f, "message": m} for o, f, m in found]
 
     def _policies(self) -> documents.Policies:
         policies = self._control.view.policies.values()
@@ -158,21 +186,6 @@ def _same_node(direct: Direct | None) -> documents.SameNode:
         "reason": direct.why_not if direct else None,
         "pairs": direct.pairs if direct else 0,
         "unrecorded": direct.unrecorded if direct else 0,
-    }
-
-
-def _certificate(status: CertificateStatus) -> documents.Certificate:
-    svid, renewal = status.svid, status.renew_at
-    return {
-        "identity": str(status.identity),
-        "serial": f"{svid.serial:x}" if svid else None,
-        "not_before": iso(svid.not_before.timestamp()) if svid else None,
-        "not_after": iso(svid.not_after.timestamp()) if svid else None,
-        "renew_at": iso(renewal.timestamp()) if renewal else None,
-        "fingerprint": svid.fingerprint if svid else None,
-        "state": status.state.value,
-        "error": status.last_error,
-        "since": iso(status.since.timestamp()),
     }
 
 

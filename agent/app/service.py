@@ -7,6 +7,8 @@ from functools import partial
 import trio
 
 from agent.app.authority import open_authority
+from agent.app.dumps import forbid_dumps
+from agent.app.federation import keep_federated
 from agent.app.stopping import until_signalled
 from agent.config import Config
 from agent.identity import service
@@ -29,6 +31,7 @@ def serve_identity(config: Config) -> None:
     Raises: PodlockError, before anything is served, for a bad authority directory.
     """
     configure(config.log.level, config.log.format)
+    forbid_dumps()
     trio.run(_serve, config)
 
 
@@ -50,6 +53,8 @@ async def _serve(config: Config) -> None:
         nursery.start_soon(until_signalled, nursery.cancel_scope)
         await nursery.start(directory.run, config.manifests, adopt)
         nursery.start_soon(running.follow, _in_the_log)
+        domains = config.federation.domains
+        nursery.start_soon(keep_federated, domains, running, _in_the_log)
         start = partial(
             service.serve,
             service.Settings(bind=settings.listen, limits=limits),

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Final, assert_never, cast
 
@@ -22,7 +22,10 @@ import trio
 
 from agent.addresses import SocketAddress
 from agent.app.descriptors import allow_descriptors
+from agent.app.dumps import forbid_dumps
 from agent.errors import PodlockError
+from agent.identity.crl import RevocationList, Revocations
+from agent.identity.trust import Trust
 from agent.log import LogFormat, LogLevel, configure, logger
 from agent.proxy import instructions
 from agent.proxy.channel import Channel, ChannelClosed
@@ -36,14 +39,16 @@ from agent.proxy.outbound import Outbound
 from agent.proxy.plaintext import InboundPlaintext
 from agent.proxy.pod import LocalPod
 from agent.proxy.pool import Pool
+from agent.proxy.recall import Recall
 from agent.proxy.session import Direction
 from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore
+from agent.proxy.tunnel import Tunnel
 from agent.proxy.update import update
 from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.netns import socket_cookie, sockets_in
-from agent.workload.connection import Pong, WorldWanted
+from agent.workload.connection import Pong, TrustInstalled, WorldWanted
 
 log = logger()
 
@@ -88,9 +93,7 @@ class Worker:
             time.monotonic,
         )
         self._dialer = dialer
-        self._pool = Pool(
-            self._contexts, dialer, limits, start.trust_domain, self._path, nursery
-        )
+        self._pool = Pool(self._contexts, dialer, limits, self._path, nursery)
         self._world = World()
         self._outbound = Outbound(
             self._register,
@@ -100,6 +103,7 @@ class Worker:
             self._path.reactor,
             self._world,
             2 * limits.connect_timeout_seconds,
+            limits.credential_timeout_seconds,
         )
         self._inbound = InboundTunnels(
             self._register,
@@ -107,11 +111,16 @@ class Worker:
             dialer,
             self._path,
             limits,
-            start.trust_domain,
             self._world,
             nursery,
         )
         self._plaintext = InboundPlaintext(self._register, dialer, self._path.reactor)
+        self._recall = Recall(
+            self._tunnels,
+            lambda identity: self._contexts.current(identity) is not None,
+            self._recalled,
+            limits.taint_deadline_seconds,
+        )
 
     async def run(self) -> None:
         """Serve until control closes the channel. Raises: ChannelClosed."""
@@ -119,6 +128,7 @@ class Worker:
         self._nursery.start_soon(self._news.run)
         self._nursery.start_soon(self._pool.close_idle)
         self._nursery.start_soon(self._dialer.tidy)
+        self._nursery.start_soon(self._recall.run)
         while True:
             frame = await self._channel.receive()
             instruction = instructions.decode(frame)
@@ -140,8 +150,11 @@ class Worker:
             case instructions.IdentityForgotten(identity):
                 self._contexts.forget(identity)
             case instructions.TrustUpdated(trust):
-                if self._contexts.trust(trust.bundle):
-                    self._drain_tunnels()
+                self._trust(trust)
+            case instructions.RevocationsUpdated(crls):
+                lists = tuple(map(RevocationList.parse, crls))
+                self._contexts.revoke(Revocations(lists))
+                self._recall.judge(self._contexts.distrust)
             case instructions.WorldUpdated() | instructions.WorldChanged():
                 self._update(message)
             case instructions.CountTraffic():
@@ -205,15 +218,27 @@ class Worker:
         if gap is not None:
             self._news.tell(WorldWanted(reason=gap))
 
+    def _trust(self, trust: Trust) -> None:
+        """In force for handshakes and live tunnels when control hears so."""
+        if self._contexts.trust(trust):
+            self._drain_tunnels()
+        self._recall.judge(self._contexts.distrust)
+        self._news.tell(TrustInstalled(version=trust.version))
+
+    def _recalled(self, tunnel: Tunnel, reason: str) -> None:
+        name = str(tunnel.papers.ours.svid.spiffe_id)
+        text = f"tunnel with {tunnel.remote} ({tunnel.peer.spiffe_id}): {reason}"
+        self._register.incident("tunnel-recalled", name, text)
+
+    def _tunnels(self) -> Iterator[Tunnel]:
+        yield from self._pool.tunnels()
+        for pod in self._pods.values():
+            yield from pod.tunnels
+
     def _drain_tunnels(self) -> None:
         """New connections shake hands anew; those there are go on."""
-        for pod in self._pods.values():
-            pod.drain_tunnels()
-        self._pool.drain()
-
-    def _has_tunnels(self) -> bool:
-        theirs = (pod.tunnels for pod in self._pods.values())
-        return self._pool.is_open() or any(theirs)
+        for tunnel in list(self._tunnels()):
+            tunnel.drain()
 
     async def _drain(self, seconds: float) -> None:
         for pod in self._pods.values():
@@ -223,7 +248,7 @@ class Worker:
             await self._register.wait_empty()
             # A drained tunnel closes when its peer has read all: not before, or what
             # is in the kernel still would be lost with us.
-            while self._has_tunnels():  # noqa: ASYNC110  (two owners, once a life)
+            while any(self._tunnels()):  # noqa: ASYNC110  (two owners, once a life)
                 await trio.sleep(PARTING_SECONDS)
         # What happened last is worth telling too.
         with trio.move_on_after(TELL_SECONDS):
@@ -254,6 +279,7 @@ def main(arguments: list[str]) -> int:
     """Entry point of the worker process."""
     descriptor, pins, level, form = arguments
     configure(cast(LogLevel, level), cast(LogFormat, form))
+    forbid_dumps()
     # Control's death ends us even if it could not close the channel.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     allow_descriptors()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -28,7 +29,13 @@ from agent.proxy.instructions import (
     encode,
 )
 from agent.proxy.limits import ProxyLimits
-from agent.workload.connection import Message, Pong, WorldWanted, decode
+from agent.workload.connection import (
+    Message,
+    Pong,
+    TrustInstalled,
+    WorldWanted,
+    decode,
+)
 
 log = logger()
 
@@ -47,7 +54,8 @@ class WorkerProcess:
     One worker slot; the process in it may change.
 
     `outbox` is None where there is none; `serves` once it has read what it must know,
-    and said so; `fault` is why we ended the last one.
+    and said so; `trust_version` is what it said is in force there; `fault` is why we
+    ended the last one.
     """
 
     index: int
@@ -56,10 +64,11 @@ class WorkerProcess:
     restarts: int = -1
     outbox: Outbox | None = None
     serves: bool = False
+    trust_version: int | None = None
     fault: str | None = None
 
 
-Told = Message | WorldWanted
+Told = Message | WorldWanted | TrustInstalled
 Hear = Callable[[WorkerProcess, Told], None]
 Died = Callable[[WorkerProcess], None]
 
@@ -111,6 +120,12 @@ class Workers:
         self.broadcast(Drain(seconds))
         with trio.move_on_after(seconds + STOP_SECONDS):
             await self._all_ended.wait()
+
+    @property
+    def trust_version(self) -> int:
+        """The version of trust that all of them have in force; 0 for none."""
+        versions = [slot.trust_version for slot in self.slots if slot.outbox]
+        return min((version or 0 for version in versions), default=0)
 
     @property
     def running(self) -> int:
@@ -166,7 +181,7 @@ class Workers:
                 await self._listen(slot, channel, watch)
                 scope.cancel()
         finally:
-            slot.outbox, slot.serves = None, False
+            slot.outbox, slot.serves, slot.trust_version = None, False, None
             outbox.close()
             channel.close()
             await _end(process, slot)
@@ -211,7 +226,8 @@ class Workers:
         return process, Channel(ours)
 
     def _start_of(self, slot: WorkerProcess) -> Start:
-        limits = self._config.limits
+        limits, identity = self._config.limits, self._config.identity
+        max_age = identity.connection_max_age_hours
         return Start(
             worker=slot.index,
             trust_domain=self._config.trust_domain,
@@ -221,6 +237,8 @@ class Workers:
                 connect_timeout_seconds=limits.connect_timeout_seconds,
                 handshake_timeout_seconds=limits.handshake_timeout_seconds,
                 idle_tunnel_seconds=limits.idle_tunnel_seconds,
+                tunnel_max_age_seconds=math.inf if max_age is None else 3600 * max_age,
+                taint_deadline_seconds=identity.taint_deadline_seconds,
             ),
         )
 

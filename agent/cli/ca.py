@@ -316,16 +316,24 @@ def forget_node(node: str, as_json: bool, **names: Any) -> int:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["pem", "trust"]),
+    type=click.Choice(["pem", "spiffe", "trust"]),
     default="pem",
     show_default=True,
-    help="The anchors, or everything that agents are told.",
+    help="The anchors: PEM, a SPIFFE bundle document; or all that agents are told.",
 )
 @click.option("--output", type=PATH, metavar="FILE", help="[default: standard output]")
 def export(form: str, output: Path | None, **names: Any) -> None:
     """Print what this authority wants to be trusted. No key is in it."""
+    from agent.identity.spiffe_bundle import format_document, published
+
     state = place_of(**names).store.load()
-    content = state.bundle.pem if form == "pem" else state.trust.format() + b"\n"
+    match form:
+        case "pem":
+            content = state.bundle.pem
+        case "spiffe":
+            content = format_document(published(state.trust)) + b"\n"
+        case _:
+            content = state.trust.format() + b"\n"
     if output is None:
         click.echo(content, nl=False)
     else:

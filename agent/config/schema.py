@@ -20,7 +20,16 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.addresses import SocketAddress
-from agent.config.settings import VALUES, Config, ConfigError, HttpsUrl, NodeName
+from agent.config.federation import parse_domains
+from agent.config.settings import (
+    VALUES,
+    Config,
+    ConfigError,
+    HttpsUrl,
+    NodeName,
+    SpiffeSocket,
+)
+from agent.identity.federated import FederatedDomain
 from agent.identity.spiffe import TrustDomain
 
 
@@ -30,6 +39,8 @@ def convert(kind: Any, raw: object, base: Path, *, exact: bool) -> object:
         return base / _text(raw)
     if kind in _PARSERS:
         return _PARSERS[kind](_text(raw))
+    if kind == tuple[FederatedDomain, ...]:
+        return parse_domains(raw, base)
     if typing.get_origin(kind) is tuple:
         parts = raw if exact else [part.strip() for part in _text(raw).split(",")]
         if not isinstance(parts, list):
@@ -68,10 +79,20 @@ def _https_url(text: str) -> HttpsUrl:
     return HttpsUrl(text.rstrip("/"))
 
 
+def _spiffe_socket(text: str) -> SpiffeSocket:
+    # SPIFFE Workload Endpoint section 4: an absolute path and nothing else.
+    url = urlsplit(text)
+    bare = f"{url.scheme}://{url.path}" == text and url.path.startswith("/")
+    if url.scheme != "unix" or not bare:
+        raise ConfigError("expected unix:///PATH")
+    return SpiffeSocket(text)
+
+
 _PARSERS: Final[dict[Any, Callable[[str], object]]] = {
     NodeName: _node_name,
     TrustDomain: TrustDomain,
     HttpsUrl: _https_url,
+    SpiffeSocket: _spiffe_socket,
     SocketAddress: SocketAddress.parse,
 }
 

@@ -19,6 +19,7 @@ import msgspec
 
 from agent.addresses import IPNetwork, SocketAddress
 from agent.errors import InputError
+from agent.identity.federated import FederatedDomain
 from agent.identity.spiffe import TrustDomain
 from agent.log import LogFormat, LogLevel
 
@@ -38,6 +39,7 @@ DefaultInbound = Literal[
 SameNode = Literal["tunnel", "direct"]
 NodeName = NewType("NodeName", str)
 HttpsUrl = NewType("HttpsUrl", str)
+SpiffeSocket = NewType("SpiffeSocket", str)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 PerSecond = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
@@ -82,7 +84,13 @@ class IdentitySettings:
     service: HttpsUrl | None = None
     anchors: Path | None = None  # PEM: how we know the service
     token: Path | None = None  # how the service knows us
+    workload_api: SpiffeSocket | None = None  # a SPIFFE agent, in place of a service
     certificate_lifetime_hours: Hours = 24.0
+    crl: Path | None = None  # revocation lists: a file, or a directory of them
+    # A tunnel takes no new connections then; null: as long as its certificates live.
+    connection_max_age_hours: Hours | None = None
+    # A connection under a tainted certificate ends by then, ready or not.
+    taint_deadline_seconds: Seconds = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +112,13 @@ class AuthoritySettings:
     requests_per_second: PerSecond = 20.0  # of one node, in the long run
     request_burst: Count = 1000  # of one node at once: as many identities as it has
     concurrent_requests: Count = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederationSettings:
+    """Foreign trust domains whose workloads may be known here; for the authority."""
+
+    domains: tuple[FederatedDomain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +161,7 @@ class Config:
     identity: IdentitySettings
     policy: PolicySettings
     authority: AuthoritySettings
+    federation: FederationSettings
     log: LogSettings
     status: StatusSettings
     limits: LimitSettings
@@ -163,7 +179,7 @@ class Config:
 
 
 # Dataclasses that are one value of a setting and no section.
-VALUES: Final = (SocketAddress, TrustDomain)
+VALUES: Final = (SocketAddress, TrustDomain, FederatedDomain)
 
 
 def plain(value: Any) -> Any:

@@ -91,6 +91,18 @@ def _cross_check(config: Config) -> None:
             )
     if identity.token and not identity.service:
         raise ConfigError("identity.token: of no use without identity.service")
+    if identity.workload_api and identity.service:
+        raise ConfigError("identity.workload_api: of no use with identity.service")
+    _cross_check_federation(config)
+
+
+def _cross_check_federation(config: Config) -> None:
+    domains = config.federation.domains
+    elsewhere = config.identity.service or config.identity.workload_api
+    if domains and elsewhere:
+        raise ConfigError(f"federation.domains: is for {elsewhere} to say")
+    if any(each.trust_domain == config.trust_domain for each in domains):
+        raise ConfigError(f"federation.domains: {config.trust_domain} is our own")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,12 @@ _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 class Rule(Enum):
-    """What a certificate can break."""
+    """
+    What a certificate, or a peer's whole chain, can break; one reason for each.
+
+    The first group is judged here, the second in `peer` and `openssl_verdict`, the
+    third in `csr`, for what a request can break besides.
+    """
 
     SIZE = "certificate is too large"
     MALFORMED = "not a well-formed X.509 certificate"
@@ -45,6 +50,28 @@ class Rule(Enum):
     NOT_CA = "a signing certificate is not a CA"
     KEY_USAGE = "wrong keyUsage"
     EXTENDED_KEY_USAGE = "wrong extendedKeyUsage"
+
+    EXPIRED = "a certificate in the chain has expired"
+    NOT_YET_VALID = "a certificate in the chain is not valid yet"
+    SIGNATURE = "a signature in the chain is wrong"
+    SELF_SIGNED = "signed by itself, not by an authority"
+    UNKNOWN_AUTHORITY = "not under any trust anchor that we have"
+    WEAK_KEY = "a key in the chain is too short"
+    WEAK_DIGEST = "a signature in the chain uses a broken digest"
+    PATH_LENGTH = "more authorities in the chain than one of them permits"
+    NAME_CONSTRAINT = "a name that an authority above may not certify"
+    PURPOSE = "keyUsage or extendedKeyUsage do not allow this role"
+    CRITICAL_EXTENSION = "a critical extension that we do not know"
+    REVOKED = "revoked by its authority"
+    CHAIN_ORDER = "the chain is out of order"
+    EXTRA_CERTIFICATE = "a certificate that is not part of the chain"
+    TRUST_DOMAIN = "not of a trust domain that we know"
+    FOREIGN_ANCHOR = "under another trust domain's anchor"
+    IDENTITY = "not the identity that we asked for"
+    NOT_VERIFIED = "does not verify"
+
+    POSSESSION = "not signed by the key that it carries"
+    OTHER_NAMES = "another name than the one SPIFFE ID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +93,15 @@ class InvalidCertificate(InputError):
         self.findings = findings
 
 
-class PeerIdentityMismatch(PeerError):
+class PeerNotAccepted(PeerError):
+    """A peer whose certificate or chain breaks a rule; `findings` has which."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__("the peer's certificate: " + "; ".join(map(str, findings)))
+        self.findings = findings
+
+
+class PeerIdentityMismatch(PeerNotAccepted):
     """The peer proved an identity, and it is not the one we want to talk to."""
 
 
@@ -170,27 +205,24 @@ def trust_domain_of(certificate: x509.Certificate) -> TrustDomain | None:
     The trust domain that a signing certificate names in its URI SAN, if it does.
 
     X509-SVID section 3.2 recommends `spiffe://trust-domain` there; a CA that was
-    made for other purposes has none. Raises: InvalidCertificate (MALFORMED),
-    InvalidSpiffeId.
+    made for other purposes has none. Raises: InvalidCertificate (MALFORMED, URI_SAN),
+    InvalidSpiffeId, also for one with a path, which the same section forbids.
     """
     names = _find(_extensions(certificate), x509.SubjectAlternativeName)
     uris = names.get_values_for_type(x509.UniformResourceIdentifier) if names else []
     spiffe = [uri.removeprefix(SCHEME) for uri in uris if uri.startswith(SCHEME)]
-    return TrustDomain(spiffe[0].partition("/")[0]) if spiffe else None
-
-
-def require_trust_domain(svid: Svid, expected: TrustDomain) -> None:
-    """Pass a peer of our own realm. Raises: PeerIdentityMismatch."""
-    if svid.spiffe_id.trust_domain != expected:
-        raise PeerIdentityMismatch(
-            f"presented {svid.spiffe_id}, expected trust domain {expected}"
+    if len(spiffe) > 1:
+        raise InvalidCertificate(
+            Finding(Rule.URI_SAN, f"found {len(spiffe)} of spiffe")
         )
+    return TrustDomain(spiffe[0]) if spiffe else None
 
 
 def require_identity(svid: Svid, expected: SpiffeId) -> None:
     """Pass exactly the peer we meant to reach. Raises: PeerIdentityMismatch."""
     if svid.spiffe_id != expected:
-        raise PeerIdentityMismatch(f"presented {svid.spiffe_id}, expected {expected}")
+        detail = f"presented {svid.spiffe_id}, expected {expected}"
+        raise PeerIdentityMismatch(Finding(Rule.IDENTITY, detail))
 
 
 def _malformed(error: Exception) -> InvalidCertificate:

@@ -3,6 +3,7 @@ The identity service's HTTP endpoints, as an ASGI application.
 
     POST /v1/sign              Bearer TOKEN   {"csr": PEM} -> {"chain": PEM, "trust"}
     GET  /v1/bundle                           the trust document
+    GET  /v1/bundle/spiffe                    the anchors as a SPIFFE bundle document
     GET  /v1/bundle/stream                    one trust document a line, as they change;
                                               an empty line every 15 s
     POST /v1/acknowledgements  Bearer TOKEN   a node's trust report -> {"version"}
@@ -40,6 +41,7 @@ from agent.identity.overview import StateView
 from agent.identity.refusals import refusal_of
 from agent.identity.report import MAX_REPORT_BYTES, TrustReport
 from agent.identity.reviewing import TokenReviewer
+from agent.identity.spiffe_bundle import format_document, published
 from agent.identity.token import AdminCaller, Caller, TokenFault, TokenRefused
 from agent.identity.trust import UNREADABLE, TrustDocument
 from agent.identity.wire import (
@@ -58,7 +60,8 @@ HEARTBEAT: Final = timedelta(seconds=15)
 # Agents have one each; who knows the address may ask, so there is a limit.
 MAX_STREAMS: Final = 8192
 
-Handler = Callable[[Message, Receive], Awaitable[msgspec.Struct]]
+Answer = msgspec.Struct | msgspec.Raw
+Handler = Callable[[Message, Receive], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class IdentityService:
         self._routes: dict[str, tuple[str, Handler]] = {
             "/v1/sign": ("POST", self._sign),
             "/v1/bundle": ("GET", self._bundle),
+            "/v1/bundle/spiffe": ("GET", self._spiffe_bundle),
             "/v1/acknowledgements": ("POST", self._acknowledge),
             "/v1/state": ("GET", self._view),
             "/healthz": ("GET", self._health),
@@ -129,7 +133,7 @@ class IdentityService:
         else:
             await send_json(send, 200, msgspec.json.encode(document), ())
 
-    async def _dispatch(self, scope: Message, receive: Receive) -> msgspec.Struct:
+    async def _dispatch(self, scope: Message, receive: Receive) -> Answer:
         path = scope["path"]
         method, handler = self._routes.get(path, (None, None))
         if path == STREAM[1]:
@@ -146,6 +150,12 @@ class IdentityService:
         del scope, receive  # the anchors are public
         await trio.lowlevel.checkpoint()
         return TrustDocument.of(self.issuance.trust)
+
+    async def _spiffe_bundle(self, scope: Message, receive: Receive) -> msgspec.Raw:
+        """A bundle endpoint (SPIFFE Federation section 5), for other trust domains."""
+        del scope, receive
+        await trio.lowlevel.checkpoint()
+        return msgspec.Raw(format_document(published(self.issuance.trust)))
 
     async def _health(self, scope: Message, receive: Receive) -> HealthAnswer:
         del scope, receive

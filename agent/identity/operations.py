@@ -262,6 +262,14 @@ def taint_certificate(store: Store, signer_pem: bytes, now: datetime) -> Mark:
         return mark
 
 
+def federate(store: Store, bundles: tuple[Bundle, ...], now: datetime) -> None:
+    """Everyone may judge peers of foreign trust domains by these, and no others."""
+    with store.changing() as change:
+        state = change.state.with_federated(bundles, now)
+        if state != change.state:
+            change.commit(state)
+
+
 def key_fits(der: bytes, key: PrivateKey) -> None:
     """Raises: InvalidAuthority."""
     if certificate.parse(der).public_key() != key.load().public_key():

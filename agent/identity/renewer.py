@@ -2,7 +2,8 @@
 The renewer: one current certificate for every identity that this node speaks for.
 
 Keys are made here, live in memory and leave only inside a published credential. A
-certificate that is still valid stays in use while its renewal fails.
+certificate that is still valid stays in use while its renewal fails. One that is
+tainted or revoked is replaced at once, one whose issuer or anchor goes within seconds.
 """
 
 from __future__ import annotations
@@ -16,16 +17,12 @@ import trio
 
 from agent.errors import PodlockError
 from agent.identity.certificate import require_identity
-from agent.identity.clock import (
-    LONGEST_SLEEP,
-    Chance,
-    Clock,
-    chance,
-    sleep_until,
-    utc_now,
-)
+from agent.identity.chain import CertificateTainted, Chain
+from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
 from agent.identity.credential import Credential, InvalidCredential
+from agent.identity.crl import CertificateRevoked, Revocations
 from agent.identity.csr import make_csr
+from agent.identity.distrust import Distrust
 from agent.identity.key import PrivateKey
 from agent.identity.rotation import retry_after
 from agent.identity.schedule import CertificateStatus, Schedule
@@ -40,6 +37,8 @@ class Settings:
     """How patient the renewer is."""
 
     request_deadline: timedelta = timedelta(seconds=30)
+    clock_check: timedelta = timedelta(seconds=5)
+    """How soon a jump of the wall clock is noticed, which no sleep is told of."""
 
 
 async def generate_key() -> PrivateKey:
@@ -52,8 +51,7 @@ class Renewer:
     Keeps certificates current; `run` is its task.
 
     `publish` gets every new credential, `publish_trust` every changed trust, and the
-    trust first. Both are called in the trio thread and must not
-    raise.
+    trust first. Both are called in the trio thread and must not raise.
     """
 
     def __init__(
@@ -78,6 +76,7 @@ class Renewer:
         self._new_key = new_key
         self._schedule = Schedule()
         self._trust: Trust | None = None
+        self._revocations = Revocations()
         self._changed = trio.Event()
         self._log = logger(part="identity")
 
@@ -85,6 +84,11 @@ class Renewer:
         """Replace the identities to keep; new ones are asked for at once."""
         self._schedule.set_wanted(identities, self._clock())
         self._changed.set()
+
+    def revoke(self, revocations: Revocations) -> None:
+        """These lists are in force from now on; what they name is replaced at once."""
+        self._revocations = revocations
+        self._reassess()
 
     def report(self) -> list[CertificateStatus]:
         """Where every wanted identity stands now."""
@@ -107,7 +111,8 @@ class Renewer:
     async def _wait_for_change(self) -> None:
         now = self._clock()
         event = self._schedule.next_event(now)
-        pause = LONGEST_SLEEP if event is None else min(event - now, LONGEST_SLEEP)
+        longest = self._settings.clock_check
+        pause = longest if event is None else min(event - now, longest)
         with trio.move_on_after(max(0.0, pause.total_seconds())):
             await self._changed.wait()
 
@@ -131,14 +136,14 @@ class Renewer:
             # An answer may have waited while the stream told of something newer.
             if self._trust is None or trust.version > self._trust.version:
                 self._accept_trust(trust)
-            self._succeeded(identity, credential)
+            self._obtained(identity, credential, trust)
         finally:
             self._changed.set()  # a slot is free
 
     async def _obtain(self, identity: SpiffeId) -> tuple[Credential, Trust]:
         key = await self._new_key()
         signed = await self._source.sign(make_csr(identity, key))
-        credential = Credential.assemble(signed.chain_pem, key)
+        credential = Credential.assemble(signed.chain_pem, signed.key or key)
         require_identity(credential.svid, identity)
         require_trust_of(signed.trust, self._trust_domain)
         if signed.trust.bundle.anchor_of(credential.chain_der) is None:
@@ -147,10 +152,29 @@ class Renewer:
             )
         return credential, signed.trust
 
-    def _succeeded(self, identity: SpiffeId, credential: Credential) -> None:
+    def _obtained(
+        self, identity: SpiffeId, credential: Credential, came_with: Trust
+    ) -> None:
+        """Judge it by what holds now: it may have been signed before that."""
+        assert self._trust is not None
+        chain = Chain.of_credential(credential, came_with.bundle)
+        try:
+            Distrust(self._trust.tainted, self._revocations).require_good(chain)
+        except (CertificateTainted, CertificateRevoked) as error:
+            self._failed(identity, f"what came is of no use: {error}")
+            return
+        if not self._succeeded(identity, credential):
+            return
+        # An answer that is older than a retirement; newer ones would loop.
+        is_late = came_with.version < self._trust.version
+        if is_late and not self._trust.retiring.isdisjoint(chain.authorities):
+            self._replace_soon(identity)
+
+    def _succeeded(self, identity: SpiffeId, credential: Credential) -> bool:
+        """False if nobody wants it any more."""
         now = self._clock()
         if not self._schedule.succeeded(identity, credential, now, self._random()):
-            return
+            return False
         self._log.info(
             "certificate obtained",
             identity=str(identity),
@@ -158,6 +182,7 @@ class Renewer:
             not_after=credential.svid.not_after.isoformat(),
         )
         self._publish(credential)
+        return True
 
     def _failed(self, identity: SpiffeId, error: str) -> None:
         again = self._schedule.failed(identity, error, self._clock(), self._random())
@@ -194,3 +219,31 @@ class Renewer:
             tainted=sorted(trust.tainted),
         )
         self._publish_trust(trust)
+        self._reassess()
+
+    def _reassess(self) -> None:
+        """Replace what does not count any more, and what soon will not."""
+        if self._trust is None:
+            return
+        distrust = Distrust(self._trust.tainted, self._revocations)
+        for identity, credential in self._schedule.credentials().items():
+            chain = Chain.of_credential(credential, self._trust.bundle)
+            try:
+                distrust.require_good(chain)
+            except (CertificateTainted, CertificateRevoked) as error:
+                self._withdraw(identity, str(error))
+                continue
+            if chain.anchor is None:
+                self._withdraw(identity, "its anchor has left the bundle")
+            elif not self._trust.retiring.isdisjoint(chain.authorities):
+                self._replace_soon(identity)
+        self._changed.set()
+
+    def _withdraw(self, identity: SpiffeId, reason: str) -> None:
+        self._schedule.withdraw(identity, reason, self._clock(), self._random())
+        self._log.warning(
+            "certificate withdrawn", identity=str(identity), reason=reason
+        )
+
+    def _replace_soon(self, identity: SpiffeId) -> None:
+        self._schedule.replace(identity, self._clock(), self._random())

@@ -23,6 +23,12 @@ RETRY_SPREAD: Final = 0.20
 
 _DOUBLINGS: Final = 9  # 0.5 s * 2**9 is past the longest
 
+# When an issuer or anchor goes all nodes hear of it at once, and ask within this.
+REPLACE_SPREAD: Final = timedelta(seconds=2)
+
+# With so little left (of 24 h: 2.4 h) a renewal does not queue behind others any more.
+URGENT_FRACTION: Final = 0.10
+
 
 class CertificateState(Enum):
     """Where an identity stands."""
@@ -32,6 +38,7 @@ class CertificateState(Enum):
     VALID = "valid"
     DUE = "valid, to be renewed"
     EXPIRED = "expired"
+    WITHDRAWN = "tainted or revoked, to be replaced"
 
 
 def renew_at(not_before: datetime, not_after: datetime, jitter: float) -> datetime:
@@ -44,6 +51,16 @@ def retry_after(attempt: int, jitter: float) -> timedelta:
     """How long to wait after the failure number `attempt`, counted from 0."""
     pause = min(FIRST_RETRY * (1 << min(attempt, _DOUBLINGS)), LONGEST_RETRY)
     return pause * (1 + RETRY_SPREAD * _centred(jitter))
+
+
+def replace_after(jitter: float) -> timedelta:
+    """How long to wait before a certificate is replaced that must go at once."""
+    return REPLACE_SPREAD * (1 + _centred(jitter)) / 2
+
+
+def is_urgent(not_before: datetime, not_after: datetime, now: datetime) -> bool:
+    """Whether a certificate that is valid still is so near its end."""
+    return now >= not_after - (not_after - not_before) * URGENT_FRACTION
 
 
 def judge(

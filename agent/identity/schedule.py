@@ -1,27 +1,41 @@
 """
 Which certificate to ask for next: the renewer's decisions, without its I/O.
 
-An identity is *urgent* while it has no certificate that anyone accepts (none yet, or
-an expired one): its pods wait for it. Renewing one that is still valid is background
-work and never fills all slots, so a new pod does not queue behind a slow renewal.
+An identity is *urgent* while it has no certificate that anyone accepts (none yet, an
+expired, tainted or revoked one), for its pods wait for it, and when the one it has
+ends soon. Renewing one that is good still is background work and never fills all
+slots, so a new pod does not queue behind a slow renewal.
+
+Times are the wall clock's, which jumps. Forwards, what is due is due. Backwards, what
+waits for another attempt would wait that much longer: it does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from agent.identity.certificate import Svid
 from agent.identity.credential import Credential
-from agent.identity.rotation import CertificateState, judge, renew_at, retry_after
+from agent.identity.rotation import (
+    LONGEST_RETRY,
+    CertificateState,
+    is_urgent,
+    judge,
+    renew_at,
+    replace_after,
+    retry_after,
+)
 from agent.identity.spiffe import SpiffeId
 
 MAX_IN_FLIGHT: Final = 8  # as ztunnel
 MAX_BACKGROUND: Final = 4
 
-_USABLE: Final = frozenset({CertificateState.VALID, CertificateState.DUE})
+USABLE: Final = frozenset({CertificateState.VALID, CertificateState.DUE})
+
+WAITED_FOR, ENDING, BACKGROUND = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,8 @@ class CertificateStatus:
     """What the latest attempt met; None after a success."""
     since: datetime
     """When the identity came into this state."""
+    renewed: datetime | None
+    """When the certificate was obtained."""
 
 
 @dataclass(slots=True)
@@ -48,12 +64,22 @@ class _Entry:
     failures: int = 0
     last_error: str | None = None
     expiry_told: bool = False
+    withdrawn: datetime | None = None
 
     def state(self, now: datetime) -> CertificateState:
         if self.credential is None or self.renewal is None:
             return CertificateState.PENDING
         svid = self.credential.svid
-        return judge(svid.not_before, svid.not_after, self.renewal, now)
+        state = judge(svid.not_before, svid.not_after, self.renewal, now)
+        ended = state is CertificateState.EXPIRED
+        return CertificateState.WITHDRAWN if self.withdrawn and not ended else state
+
+    def rank(self, now: datetime) -> int:
+        if self.state(now) not in USABLE or self.credential is None:
+            return WAITED_FOR
+        svid = self.credential.svid
+        ending = is_urgent(svid.not_before, svid.not_after, now)
+        return ENDING if ending else BACKGROUND
 
     def since(self, now: datetime) -> datetime:
         if self.credential is None or self.renewal is None or self.received is None:
@@ -63,6 +89,8 @@ class _Entry:
                 return self.renewal
             case CertificateState.EXPIRED:
                 return self.credential.svid.not_after
+            case CertificateState.WITHDRAWN:
+                return self.withdrawn or self.received
             case _:
                 return self.received
 
@@ -76,6 +104,7 @@ class Schedule:
         # request is under way must not get a second one.
         self._urgent: set[SpiffeId] = set()
         self._background: set[SpiffeId] = set()
+        self._latest: datetime | None = None
 
     def set_wanted(self, identities: Iterable[SpiffeId], now: datetime) -> None:
         """Replace the wanted set; keys of identities outside it are forgotten."""
@@ -87,13 +116,17 @@ class Schedule:
 
     def start(self, now: datetime) -> list[SpiffeId]:
         """Take the identities to ask for now; each ends in `succeeded` or `failed`."""
+        self._notice_clock(now)
+        if len(self._urgent) + len(self._background) == MAX_IN_FLIGHT:
+            return []  # at once: there may be a thousand that wait
         waiting = sorted(
-            (not self._is_urgent(entry, now), entry.next_try, identity)
+            (entry.rank(now), entry.next_try, identity)
             for identity, entry in self._entries.items()
             if entry.next_try <= now and not self._in_flight(identity)
         )
         started = []
-        for background, _, identity in waiting:
+        for rank, _, identity in waiting:
+            background = rank == BACKGROUND
             if len(self._urgent) + len(self._background) == MAX_IN_FLIGHT:
                 break
             if background and len(self._background) == MAX_BACKGROUND:
@@ -116,7 +149,31 @@ class Schedule:
         # A very short certificate may be due already: not again in the same breath.
         entry.next_try = max(entry.renewal, now + retry_after(0, jitter))
         entry.failures, entry.last_error, entry.expiry_told = 0, None, False
+        entry.withdrawn = None
         return True
+
+    def replace(self, identity: SpiffeId, now: datetime, jitter: float) -> None:
+        """Renew a certificate soon that is good, though its issuer goes."""
+        entry = self._entries[identity]
+        entry.next_try = min(entry.next_try, now + replace_after(jitter))
+
+    def withdraw(
+        self, identity: SpiffeId, reason: str, now: datetime, jitter: float
+    ) -> None:
+        """A certificate must not be used any more: it is replaced before others."""
+        entry = self._entries[identity]
+        if entry.withdrawn is not None:
+            return  # told before; attempts are under way
+        entry.withdrawn, entry.last_error, entry.failures = now, reason, 0
+        entry.next_try = min(entry.next_try, now + replace_after(jitter))
+
+    def credentials(self) -> dict[SpiffeId, Credential]:
+        """What there is, usable or not."""
+        return {
+            identity: entry.credential
+            for identity, entry in self._entries.items()
+            if entry.credential is not None
+        }
 
     def failed(
         self, identity: SpiffeId, error: str, now: datetime, jitter: float
@@ -143,8 +200,9 @@ class Schedule:
         """Certificates that ended without a successor; each is told once."""
         found = []
         for entry in self._entries.values():
-            if entry.state(now) is CertificateState.EXPIRED and not entry.expiry_told:
-                assert entry.credential is not None
+            if entry.credential is None or entry.expiry_told:
+                continue
+            if now >= entry.credential.svid.not_after:
                 entry.expiry_told = True
                 found.append(entry.credential.svid)
         return found
@@ -159,12 +217,23 @@ class Schedule:
                 renew_at=entry.renewal,
                 last_error=entry.last_error,
                 since=entry.since(now),
+                renewed=entry.received,
             )
             for identity, entry in sorted(self._entries.items())
         ]
 
-    def _is_urgent(self, entry: _Entry, now: datetime) -> bool:
-        return entry.state(now) not in _USABLE
+    def _notice_clock(self, now: datetime) -> None:
+        """Where the clock went back, attempts that wait come as soon as meant."""
+        gone_back = (self._latest or now) - now
+        self._latest = now
+        if gone_back <= timedelta(0):
+            return
+        for entry in self._entries.values():
+            if entry.failures or entry.state(now) not in USABLE:
+                entry.next_try -= gone_back
+            # Whose certificate starts later now asks again, at leisure.
+            if entry.state(now) is CertificateState.NOT_YET_VALID:
+                entry.next_try = min(entry.next_try, now + LONGEST_RETRY)
 
     def _in_flight(self, identity: SpiffeId) -> bool:
         return identity in self._urgent or identity in self._background
@@ -174,9 +243,9 @@ class Schedule:
         self._background.discard(identity)
 
     def _events(self, now: datetime) -> Iterator[datetime]:
-        for identity, entry in self._entries.items():
+        for entry in self._entries.values():
             # Due and not started: it waits for a slot, and a free slot wakes us.
-            if entry.next_try > now and not self._in_flight(identity):
+            if entry.next_try > now:
                 yield entry.next_try
             if entry.credential is not None and not entry.expiry_told:
                 yield entry.credential.svid.not_after

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.errors import PodlockError, Refused
+from agent.identity.key import PrivateKey
 from agent.identity.report import TrustReport
 from agent.identity.trust import Trust
 
@@ -35,6 +36,8 @@ class Signed:
     chain_pem: bytes
     """The leaf, then intermediates."""
     trust: Trust
+    key: PrivateKey | None = field(default=None, repr=False)
+    """The leaf's key, from a source that makes it itself; else it is the CSR's."""
 
 
 class CertificateSource(Protocol):

@@ -202,6 +202,12 @@ class AuthorityState:
             ),
         )
 
+    def with_federated(self, bundles: tuple[Bundle, ...], now: datetime) -> Self:
+        """Peers of these foreign domains may be known, and of no others."""
+        if bundles == self.federated:
+            return self
+        return self._next(now, federated=bundles)
+
     def with_request(self, request_pem: bytes) -> Self:
         """Waits for an issuer that is signed elsewhere; nobody is told."""
         return replace(self, request_pem=request_pem)

@@ -11,19 +11,21 @@ import trio
 from agent.addresses import SocketAddress
 from agent.errors import PodlockError, Refused
 from agent.hbone.connection import Connection, ConnectRequest, ErrorCode, Role
-from agent.identity.spiffe import TrustDomain
+from agent.identity.chain import CertificateTainted
+from agent.identity.crl import CertificateRevoked
 from agent.policy.decision import Denied, Request
 from agent.proxy.admission import NotAdmitted, client_address, delivery_address
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.live import LiveConnection, Register
+from agent.proxy.papers import Papers
 from agent.proxy.pod import LocalPod
 from agent.proxy.session import End, State
 from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore, verified_peer
 from agent.proxy.transport import Transport
-from agent.proxy.tunnel import Tunnel, peer_certificate
+from agent.proxy.tunnel import Tunnel
 from agent.proxy.tunnel_stream import TunnelStream
 from agent.proxy.world import World
 
@@ -41,7 +43,6 @@ class InboundTunnels:
     dialer: Dialer
     path: DataPath
     limits: ProxyLimits
-    trust_domain: TrustDomain
     world: World
     nursery: trio.Nursery
 
@@ -102,19 +103,31 @@ class InboundTunnels:
             timeout_seconds=self.limits.handshake_timeout_seconds,
         )
         try:
-            peer = verified_peer(transport.tls, self.trust_domain, None)
-            return Tunnel(
+            peer = verified_peer(transport.tls, contexts.judge, None)
+            tunnel = Tunnel(
                 transport,
                 Connection(Role.SERVER),
-                peer,
+                Papers(contexts.chain, peer),
                 self.limits,
                 self.path,
-                min(peer.not_after, contexts.svid.not_after),
                 on_request=partial(self._requested, pod),
                 on_malformed=partial(self._malformed, pod),
             )
         except BaseException:
             transport.close()
+            raise
+        self._require_good(tunnel)
+        return tunnel
+
+    def _require_good(self, tunnel: Tunnel) -> None:
+        """
+        Raises: CertificateTainted, CertificateRevoked; the peer is told so, since
+        there may be another certificate in a moment, and then it comes again.
+        """
+        try:
+            tunnel.papers.require_good(self.contexts.distrust)
+        except (CertificateTainted, CertificateRevoked) as error:
+            tunnel.shut(str(error), ErrorCode.INADEQUATE_SECURITY)
             raise
 
     def _requested(
@@ -143,7 +156,7 @@ class InboundTunnels:
             End(str(tunnel.remote), name, str(identity)),
             End(asked.authority[:80], pod.name, str(pod.identity)),
         )
-        live.session.peer = peer_certificate(tunnel)
+        live.session.peer = tunnel.told_peer
         live.session.advance(State.IDENTIFIED)
         live.stream = stream
         stream.watch(live.revoke)

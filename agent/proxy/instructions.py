@@ -80,6 +80,13 @@ class TrustUpdated:
 
 
 @dataclass(frozen=True, slots=True)
+class RevocationsUpdated:
+    """The revocation lists in force, as DER that control has read without fault."""
+
+    crls: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WorldUpdated:
     """The whole world: for a worker that is new, or asked for it."""
 
@@ -118,6 +125,7 @@ Instruction = (
     | CredentialIssued
     | IdentityForgotten
     | TrustUpdated
+    | RevocationsUpdated
     | WorldUpdated
     | WorldChanged
     | CountTraffic

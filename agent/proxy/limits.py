@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -23,3 +24,5 @@ class ProxyLimits:
     idle_tunnel_seconds: float = 300.0
     ping_interval_seconds: float = 10.0
     ping_timeout_seconds: float = 20.0
+    tunnel_max_age_seconds: float = math.inf  # but for the certificates' own end
+    taint_deadline_seconds: float = 10.0

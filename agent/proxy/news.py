@@ -19,6 +19,7 @@ from agent.workload.connection import (
     ConnectionOpened,
     Message,
     Pong,
+    TrustInstalled,
     WorldWanted,
     encode,
 )
@@ -27,7 +28,13 @@ from agent.workload.connection import (
 MAX_UNTOLD: Final = 65536
 GATHER_SECONDS: Final = 0.02
 
-VITAL: Final = (ConnectionOpened, ConnectionClosed, Pong, WorldWanted)
+VITAL: Final = (
+    ConnectionOpened,
+    ConnectionClosed,
+    Pong,
+    WorldWanted,
+    TrustInstalled,
+)
 
 Send = Callable[[bytes], Awaitable[None]]
 

@@ -15,15 +15,16 @@ from agent.hbone.connection import ConnectRequest
 from agent.hbone.forwarded import format_forwarded
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
+from agent.proxy.patience import Patience
 from agent.proxy.pod import LocalPod
-from agent.proxy.pool import CannotTunnel, Pool, PoolKey
+from agent.proxy.pool import CannotTunnel, NotYetClean, Pool, PoolKey
 from agent.proxy.reactor import Reactor
 from agent.proxy.relay import relay
 from agent.proxy.routing import NoRoute, Outside, ToPeer, route
 from agent.proxy.seams import KernelMaps
 from agent.proxy.session import End, State
 from agent.proxy.sockets import closing
-from agent.proxy.tunnel import Tunnel, TunnelLost, peer_certificate
+from agent.proxy.tunnel import Tunnel, TunnelLost
 from agent.proxy.tunnel_stream import PeerReset, TunnelStream
 from agent.proxy.world import World
 from agent.workload.directory import Endpoint
@@ -51,6 +52,8 @@ class Outbound:
     reactor: Reactor
     world: World
     answer_seconds: float
+    clean_seconds: float
+    """How long an application waits for certificates that count."""
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
@@ -130,24 +133,41 @@ class Outbound:
         An accepted stream to the destination.
 
         A pooled tunnel may turn out to be dead, its agent restarted: then one fresh
-        tunnel is tried. No application byte was sent yet, so nothing is sent twice.
+        tunnel is tried. A certificate at either end may be tainted or revoked, and its
+        agent about to have a clean one, or about to hear of it: then tries go on for
+        a while. No application byte was sent yet, so nothing is sent twice.
         """
         pod, peer = live.pod, to.peer
         key = PoolKey(pod.uid, pod.identity, peer.uid, peer.identity, to.tunnel)
-        first = await self.pool.tunnel(pod, key)
+        patience, fresh = Patience(self.clean_seconds), False
+        tunnel = await self._tunnel(pod, key, patience)
         live.session.advance(State.IDENTIFIED)
-        try:
-            return await self._accepted(live, first, request)
-        except (TunnelLost, PeerReset):
-            second = await self.pool.tunnel(pod, key)
-            if second is first:
-                raise
-            return await self._accepted(live, second, request)
+        while True:
+            try:
+                return await self._accepted(live, tunnel, request)
+            except (TunnelLost, PeerReset):
+                if tunnel.unwelcome:
+                    again = await patience.pause()
+                else:
+                    again, fresh = not fresh, True
+                if not again:
+                    raise
+                before, tunnel = tunnel, await self._tunnel(pod, key, patience)
+                if tunnel is before:
+                    raise
+
+    async def _tunnel(self, pod: LocalPod, key: PoolKey, patience: Patience) -> Tunnel:
+        while True:
+            try:
+                return await self.pool.tunnel(pod, key)
+            except NotYetClean:
+                if not await patience.pause():
+                    raise
 
     async def _accepted(
         self, live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
     ) -> TunnelStream:
-        live.session.peer = peer_certificate(tunnel)
+        live.session.peer = tunnel.told_peer
         stream = tunnel.open_stream(request)
         # Not CANCEL, which means an end in order to a peer that has connected already:
         # its application would see a connection that ends cleanly without a byte.

@@ -68,11 +68,6 @@ class LocalPod:
         for listener in (self.tunnel, self.inbound, *self.outbound):
             listener.close()
 
-    def drain_tunnels(self) -> None:
-        """No more streams on its inbound tunnels; those there are go on."""
-        for tunnel in self.tunnels:
-            tunnel.drain()
-
     def close(self) -> None:
         """Stop listening, close its tunnels and let go of the namespace."""
         self.stop_listening()

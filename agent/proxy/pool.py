@@ -8,7 +8,7 @@ mistaken for the newcomer's (ztunnel issues 1637 and 1662).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,10 +17,13 @@ import trio
 from agent.addresses import TunnelAddress
 from agent.errors import PeerError, PodlockError
 from agent.hbone.connection import Connection, Role
-from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.chain import CertificateTainted
+from agent.identity.crl import CertificateRevoked
+from agent.identity.spiffe import SpiffeId
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.limits import ProxyLimits
+from agent.proxy.papers import Papers
 from agent.proxy.pod import LocalPod
 from agent.proxy.tls import ContextStore, verified_peer
 from agent.proxy.transport import Transport
@@ -32,6 +35,10 @@ TUNNELS_BESIDE_BULK: Final = 4
 
 class CannotTunnel(PeerError):
     """No tunnel to the destination could be made; nothing was sent to it."""
+
+
+class NotYetClean(CannotTunnel):
+    """The destination's certificate is tainted or revoked; it may have another soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +68,12 @@ class Pool:
         contexts: ContextStore,
         dialer: Dialer,
         limits: ProxyLimits,
-        trust_domain: TrustDomain,
         path: DataPath,
         nursery: trio.Nursery,
     ) -> None:
         self._contexts = contexts
         self._dialer = dialer
         self._limits = limits
-        self._trust_domain = trust_domain
         self._path = path
         self._nursery = nursery
         self._tunnels: dict[PoolKey, list[Tunnel]] = {}
@@ -106,9 +111,10 @@ class Pool:
             raise opening.error
         return await self.tunnel(pod, key)
 
-    def is_open(self) -> bool:
-        """Whether any tunnel is."""
-        return bool(self._tunnels)
+    def tunnels(self) -> Iterator[Tunnel]:
+        """Every open tunnel."""
+        for tunnels in self._tunnels.values():
+            yield from tunnels
 
     def purge(self, stale: Callable[[PoolKey], bool], reason: str) -> None:
         """Close every tunnel whose key is `stale`, with the streams on it."""
@@ -118,9 +124,8 @@ class Pool:
 
     def drain(self) -> None:
         """No new streams on any tunnel; each closes with its last one."""
-        for tunnels in self._tunnels.values():
-            for tunnel in tunnels:
-                tunnel.drain()
+        for tunnel in self.tunnels():
+            tunnel.drain()
 
     async def close_idle(self) -> None:
         """Forever: close tunnels that carried nothing for a while."""
@@ -137,7 +142,9 @@ class Pool:
         try:
             return await self._open(pod, key)
         except (PodlockError, OSError) as error:
-            opening.error = CannotTunnel(f"tunnel to {key.address}: {error}")
+            passing = isinstance(error, CertificateTainted | CertificateRevoked)
+            kind = NotYetClean if passing else CannotTunnel
+            opening.error = kind(f"tunnel to {key.address}: {error}")
             raise opening.error from error
         finally:
             # A cancelled opener leaves no error: one of those who waited tries next.
@@ -148,26 +155,25 @@ class Pool:
         contexts = await self._contexts.wait(
             key.source, self._limits.credential_timeout_seconds
         )
+        context = contexts.client_for(key.peer.trust_domain)
         sock = await self._dialer.reach(pod, key.address)
         transport = await Transport.handshake(
             sock,
-            contexts.client,
+            context,
             server=False,
             timeout_seconds=self._limits.handshake_timeout_seconds,
         )
         try:
-            peer = verified_peer(transport.tls, self._trust_domain, key.peer)
-            tunnel = Tunnel(
-                transport,
-                Connection(Role.CLIENT),
-                peer,
-                self._limits,
-                self._path,
-                min(peer.not_after, contexts.svid.not_after),
-            )
+            peer = verified_peer(transport.tls, contexts.judge, key.peer)
+            papers = Papers(contexts.chain, peer)
+            papers.require_good(self._contexts.distrust)
+            codec = Connection(Role.CLIENT)
+            tunnel = Tunnel(transport, codec, papers, self._limits, self._path)
         except BaseException:
             transport.close()
             raise
+        # Registered in the step that judged it: no change of trust comes between.
+        self._tunnels.setdefault(key, []).append(tunnel)
         await self._nursery.start(self._keep, key, tunnel)
         return tunnel
 
@@ -177,11 +183,10 @@ class Pool:
         tunnel: Tunnel,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        tunnels = self._tunnels.setdefault(key, [])
-        tunnels.append(tunnel)
         try:
             await tunnel.run(task_status)
         finally:
+            tunnels = self._tunnels[key]
             tunnels.remove(tunnel)
             if not tunnels:
-                self._tunnels.pop(key, None)
+                del self._tunnels[key]

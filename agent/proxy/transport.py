@@ -19,6 +19,8 @@ from typing import Final, cast
 import trio
 
 from agent.errors import PeerError
+from agent.identity.certificate import Finding
+from agent.identity.openssl_verdict import verdict
 
 # One TLS record holds at most this much (RFC 8446 section 5.1): a full one suggests
 # that another is waiting.
@@ -30,6 +32,18 @@ CUT: Final = "the connection was cut without close_notify"
 
 class HandshakeFailed(PeerError):
     """The peer is not who it must be, does not speak TLS 1.3, or took too long."""
+
+    def __init__(self, message: str, *findings: Finding) -> None:
+        super().__init__(f"TLS handshake: {message}")
+        self.findings = findings
+        """What is wrong with the peer's certificate, if that is why."""
+
+    @classmethod
+    def because(cls, error: OSError) -> HandshakeFailed:
+        """The failure that OpenSSL or the socket told."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return cls(explain(error), _verdict(error))
+        return cls(explain(error))
 
 
 class TransportFailed(PeerError):
@@ -69,17 +83,17 @@ class Transport:
             )
         except OSError as error:  # reset before we came to it
             sock.close()
-            raise HandshakeFailed(f"TLS handshake: {explain(error)}") from error
+            raise HandshakeFailed.because(error) from error
         try:
             with trio.fail_after(timeout_seconds):
                 await _handshake(tls)
         except trio.TooSlowError as error:
             tls.close()
-            text = f"TLS handshake: no answer within {timeout_seconds:g} s"
+            text = f"no answer within {timeout_seconds:g} s"
             raise HandshakeFailed(text) from error
         except OSError as error:
             tls.close()
-            raise HandshakeFailed(f"TLS handshake: {explain(error)}") from error
+            raise HandshakeFailed.because(error) from error
         except BaseException:
             tls.close()
             raise
@@ -164,7 +178,7 @@ def explain(error: BaseException) -> str:
     """One line for an operator out of an OpenSSL or socket error."""
     match error:
         case ssl.SSLCertVerificationError():
-            return f"the peer's certificate does not verify: {error.verify_message}"
+            return f"the peer's certificate does not verify: {_verdict(error)}"
         case ssl.SSLEOFError():
             return CUT
         case ssl.SSLError():
@@ -173,6 +187,10 @@ def explain(error: BaseException) -> str:
             return (error.strerror or str(error)).lower()
         case _:
             return "closed"
+
+
+def _verdict(error: ssl.SSLCertVerificationError) -> Finding:
+    return verdict(error.verify_code, error.verify_message)
 
 
 _REASONS: Final = {
@@ -184,6 +202,7 @@ _REASONS: Final = {
     "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
     "UNSUPPORTED_PROTOCOL": "the peer does not offer TLS 1.3",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer presented no certificate",
+    "BAD_SIGNATURE": "the peer does not hold the key of the certificate it presents",
     "TLSV1_ALERT_UNKNOWN_CA": "the peer does not trust our certificate's authority",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate of ours",
 }

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime
 from typing import Final
 
 import trio
@@ -37,20 +36,20 @@ from agent.hbone.events import (
     ConnectRequested,
     DataReceived,
     Event,
+    GoAwayReceived,
     MalformedRequest,
     PongReceived,
     StreamEnded,
     StreamReset,
     WindowOpened,
 )
-from agent.identity.certificate import Svid
 from agent.identity.clock import utc_now
 from agent.log import logger
 from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
+from agent.proxy.papers import Papers
 from agent.proxy.reactor import READABLE, WRITABLE, Reactor
 from agent.proxy.sender import Sender
-from agent.proxy.session import PeerCertificate
 from agent.proxy.transport import Transport, TransportFailed
 from agent.proxy.tunnel_stream import TunnelStream
 
@@ -79,32 +78,36 @@ class Tunnel:
     """
     An open tunnel to `peer`, who proved to be `peer.spiffe_id`.
 
-    It drains when `expires` has come, the end of the certificate that ends first: the
-    streams on it go on, new ones need a handshake.
+    It drains when one of the certificates under it has ended, or when it has reached
+    the age that is allowed: the streams on it go on, new ones need a handshake.
     """
 
     def __init__(
         self,
         transport: Transport,
         codec: Codec,
-        peer: Svid,
+        papers: Papers,
         limits: ProxyLimits,
         path: DataPath,
-        expires: datetime,
         on_request: Requested | None = None,
         on_malformed: Malformed | None = None,
     ) -> None:
         self.transport = transport
         self.codec = codec
-        self.peer = peer
+        self.papers = papers
+        self.peer = papers.theirs.svid
+        self.told_peer = papers.told()
+        """Once for all connections on it."""
         self.reactor: Reactor = path.reactor
         self.local = SocketAddress.of(transport.tls.getsockname())
         self.remote = SocketAddress.of(transport.tls.getpeername())
         self.closed: str | None = None
         self.broken = False
+        self.unwelcome = False
+        """The peer does not take our certificate, and another one might be."""
+        self._opened_at = trio.current_time()
         self.idle_since = trio.current_time()
         self._limits = limits
-        self._expires = expires
         self._on_request = on_request
         self._on_malformed = on_malformed
         self._streams: dict[int, TunnelStream] = {}
@@ -301,8 +304,8 @@ class Tunnel:
             case StreamEnded() | StreamReset() | Answered():
                 if stream := self._streams.get(event.stream_id):
                     stream.hear(event)
-            case PongReceived(payload):
-                self._may_part = self._may_part or payload == LAST_WORD
+            case PongReceived() | GoAwayReceived():
+                self._note(event)
             case ConnectRequested(stream_id, request):
                 self._request(stream_id, request)
             case MalformedRequest(stream_id, reason):
@@ -310,9 +313,14 @@ class Tunnel:
                 if self._on_malformed is not None:
                     self._on_malformed(self, reason)
             case _:
-                # SETTINGS: hearing them was all. GOAWAY: the codec drains, and
-                # the streams that were lost by it come as StreamReset.
-                pass
+                pass  # SETTINGS: hearing them was all
+
+    def _note(self, event: PongReceived | GoAwayReceived) -> None:
+        """After a GOAWAY the codec drains; what is lost by it comes as StreamReset."""
+        if isinstance(event, GoAwayReceived):
+            self.unwelcome = event.code is ErrorCode.INADEQUATE_SECURITY
+        elif event.payload == LAST_WORD:
+            self._may_part = True
 
     def _request(self, stream_id: int, request: ConnectRequest) -> None:
         stream = TunnelStream(self, stream_id)
@@ -347,10 +355,14 @@ class Tunnel:
             self.wake()
 
     def _is_done(self) -> bool:
-        """Whether no new stream should come: a certificate ended, or nobody comes."""
-        idle = trio.current_time() - self.idle_since
-        patience = 2 * self._limits.idle_tunnel_seconds  # the client's pool is first
-        return utc_now() >= self._expires or (not self._streams and idle > patience)
+        """Whether no new stream should come: it is too old, or nobody comes."""
+        now, limits = trio.current_time(), self._limits
+        if utc_now() >= self.papers.expire:
+            return True
+        if now - self._opened_at >= limits.tunnel_max_age_seconds:
+            return True
+        patience = 2 * limits.idle_tunnel_seconds  # the client's pool is first
+        return not self._streams and now - self.idle_since > patience
 
     def _is_dead(self) -> str | None:
         """Why the peer must be given up, if it must."""
@@ -361,11 +373,3 @@ class Tunnel:
         if stuck is not None and now - stuck > patience:
             return f"the peer has not read for {now - stuck:.0f} s"
         return None
-
-
-def peer_certificate(tunnel: Tunnel) -> PeerCertificate:
-    """Who is at the other end, as the status tells it."""
-    svid = tunnel.peer
-    return PeerCertificate(
-        str(svid.spiffe_id), f"{svid.serial:x}", svid.not_after.timestamp()
-    )

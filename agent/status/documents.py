@@ -59,8 +59,11 @@ class SameNode(TypedDict):
 
 
 class IdentitySource(TypedDict):
+    """`trust_version` is that of the trust in force on the whole node."""
+
     mode: Literal["embedded", "service"]
     bundle: list[str]  # the anchors' fingerprints
+    trust_version: int | None
 
 
 class Problem(TypedDict):
@@ -117,17 +120,57 @@ class Certificate(TypedDict):
     state: str
     error: str | None
     since: str | None
+    anchor: str | None
+    issuer: str | None
+    renewed_at: str | None
 
 
 class Anchor(TypedDict):
+    """`state`: `retiring` ones sign no more, under `tainted` ones nothing counts."""
+
     fingerprint: str
     subject: str
     not_after: str
+    state: Literal["trusted", "retiring", "tainted"]
+
+
+class WorkerTrust(TypedDict):
+    """The version that a worker says is in force there; null until it does."""
+
+    worker: int
+    version: int | None
+
+
+class TrustState(TypedDict):
+    """
+    What peers are judged by: `version` here, and how far it has got.
+
+    `acknowledged` is what the authority has heard of this node; `error` why it has
+    not heard the latest. `retiring` and `tainted` are issuers' and anchors'.
+    """
+
+    version: int | None
+    workers: list[WorkerTrust]
+    acknowledged: int | None
+    error: str | None
+    retiring: list[str]
+    tainted: list[str]
+
+
+class RevocationListState(TypedDict):
+    """`outdated`: past its nextUpdate; what it names is refused all the same."""
+
+    issuer: str
+    revoked: int
+    next_update: str | None
+    outdated: bool
 
 
 class Certificates(TypedDict):
     certificates: list[Certificate]
     bundle: list[Anchor]
+    trust: TrustState
+    revocation_lists: list[RevocationListState]
 
 
 class Authorization(TypedDict):
@@ -162,9 +205,20 @@ class Endpoint(TypedDict):
 
 
 class PeerCertificate(TypedDict):
+    """
+    Who is at the other end of the tunnel, and which certificate it was shown.
+
+    `issued` is the start of its certificate: when it renewed last.
+    """
+
     identity: str
     serial: str
     not_after: str
+    issued: str | None
+    anchor: str | None
+    issuer: str | None
+    shown_serial: str | None
+    shown_anchor: str | None
 
 
 class Connection(TypedDict):
@@ -293,4 +347,9 @@ def _peer(peer: Peer | None) -> PeerCertificate | None:
         "identity": peer.identity,
         "serial": peer.serial,
         "not_after": iso(peer.not_after),
+        "issued": iso_or_null(peer.issued),
+        "anchor": peer.anchor,
+        "issuer": peer.issuer,
+        "shown_serial": peer.shown_serial,
+        "shown_anchor": peer.shown_anchor,
     }

@@ -87,6 +87,22 @@ class ConnectionLedger:
             return len(self._open)
         return sum(known["worker"] == worker for known in self._open.values())
 
+    def by_authority(self) -> dict[tuple[str, str], tuple[int, str]]:
+        """
+        Open connections by (anchor, issuer) of the peer's certificate: how many, and
+        when the oldest was opened (ISO 8601).
+        """
+        found: dict[tuple[str, str], tuple[int, str]] = {}
+        for known in self._open.values():
+            peer, opened = known["peer"], known["opened"]
+            if peer is None or opened is None:
+                continue
+            anchor, issuer = peer["anchor"], peer["issuer"]
+            if anchor is not None and issuer is not None:
+                count, oldest = found.get((anchor, issuer), (0, opened))
+                found[anchor, issuer] = count + 1, min(oldest, opened)
+        return found
+
     def counts(self) -> dict[str, int]:
         """
         How many are open now, and how many ended how since the start.

@@ -18,8 +18,10 @@ from rich.text import Text
 from agent.status.documents import Name
 
 Document = Mapping[str, Any]
-_GOOD: Final = frozenset({"captured", "open", "valid", "current", "ready"})
-_BAD: Final = frozenset({"refused", "failed", "expired", "not ready"})
+_GOOD: Final = frozenset({"captured", "open", "valid", "current", "ready", "trusted"})
+_BAD: Final = frozenset(
+    {"refused", "failed", "expired", "not ready", "tainted", "outdated"}
+)
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
@@ -102,6 +104,7 @@ def _status(document: Document, now: float) -> RenderableType:
         ("running", f"{span(document['uptime_seconds'])}, pid {document['pid']}"),
         ("trust domain", document["trust_domain"]),
         ("identity", document["identity"]["mode"]),
+        ("trust", f"version {plain(document['identity']['trust_version'])}"),
         *(("anchor", anchor) for anchor in document["identity"]["bundle"]),
         ("redirect", _redirect(document["redirect"])),
         ("same node", _same_node(document["same_node"])),
@@ -169,22 +172,81 @@ def _certificates(document: Document, now: float) -> RenderableType:
             each["identity"],
             each["state"],
             each["serial"],
+            short(each["issuer"]),
+            short(each["anchor"]),
+            when(each["renewed_at"], now),
             when(each["not_after"], now),
             when(each["renew_at"], now),
             _trouble(each, now),
         )
         for each in document["certificates"]
     )
-    columns = ("identity", "state", "serial", "expires", "renews", "error")
-    anchors = (
-        (each["fingerprint"], each["subject"], when(each["not_after"], now))
-        for each in document["bundle"]
+    columns = (
+        *("identity", "state", "serial", "issuer", "anchor"),
+        *("renewed", "expires", "renews", "error"),
     )
     return Group(
         _or_none(_table(columns, rows), "certificates"),
         Text(),
-        _or_none(_table(("anchor", "subject", "expires"), anchors), "anchors"),
+        _or_none(_anchors(document["bundle"], now), "anchors"),
+        *_revocation_lists(document["revocation_lists"], now),
+        Text(),
+        _trust(document["trust"]),
     )
+
+
+def _anchors(bundle: list[Mapping[str, Any]], now: float) -> Table:
+    rows = (
+        (
+            each["fingerprint"],
+            each["state"],
+            each["subject"],
+            when(each["not_after"], now),
+        )
+        for each in bundle
+    )
+    return _table(("anchor", "state", "subject", "expires"), rows)
+
+
+def _revocation_lists(
+    lists: list[Mapping[str, Any]], now: float
+) -> list[RenderableType]:
+    if not lists:
+        return []
+    rows = (
+        (
+            each["issuer"],
+            each["revoked"],
+            when(each["next_update"], now),
+            "outdated" if each["outdated"] else "current",
+        )
+        for each in lists
+    )
+    return [Text(), _table(("revocation list of", "revoked", "next", "state"), rows)]
+
+
+def _trust(trust: Mapping[str, Any]) -> Table:
+    installed = ", ".join(
+        f"worker {each['worker']}: {plain(each['version'])}"
+        for each in trust["workers"]
+    )
+    facts = [
+        ("trust", f"version {plain(trust['version'])}"),
+        ("in force", installed),
+        ("authority knows of", plain(trust["acknowledged"])),
+        *([("not told", trust["error"])] if trust["error"] else []),
+        *(("retiring", name) for name in trust["retiring"]),
+        *(("tainted", name) for name in trust["tainted"]),
+    ]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for key, value in facts:
+        grid.add_row(Text(key, style="bold"), _cell(value))
+    return grid
+
+
+def short(fingerprint: str | None) -> str:
+    """Enough of a fingerprint to tell one from another."""
+    return plain(fingerprint and fingerprint[:12])
 
 
 def _trouble(certificate: Mapping[str, Any], now: float) -> str | None:
@@ -215,7 +277,7 @@ def _connections(document: Document, now: float) -> RenderableType:
     latest_first = [*document["open"], *reversed(document["recent"])]
     columns = (
         *("when", "outcome", "from", "to", "via"),
-        *("peer", "sent", "received", "reason"),
+        *("peer", "anchor", "sent", "received", "reason"),
     )
     rows = (_connection(each, now) for each in latest_first)
     counts = ", ".join(f"{n} {plain(key)}" for key, n in document["counts"].items())
@@ -231,6 +293,7 @@ def _connection(each: Mapping[str, Any], now: float) -> tuple[object, ...]:
         _end(each["destination"]),
         f"{each['direction']} {each['path']}",
         each["peer"] and each["peer"]["identity"],
+        short(each["peer"] and each["peer"]["anchor"]),
         size(each["sent_bytes"]),
         size(each["received_bytes"]),
         _reason(each),

@@ -53,12 +53,22 @@ class Endpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     service: str | None = None
 
 
-class Peer(msgspec.Struct, frozen=True):
-    """Who proved itself at the other end of the tunnel; `serial` is hexadecimal."""
+class Peer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    Who proved itself at the other end of the tunnel, and what we showed it.
+
+    Serial numbers are hexadecimal, anchor and issuer fingerprints (SHA-256 of the
+    DER, hex). `issued` is the start of the peer's certificate: its last renewal.
+    """
 
     identity: str
     serial: str
     not_after: UnixSeconds
+    issued: UnixSeconds | None = None
+    anchor: str | None = None
+    issuer: str | None = None
+    shown_serial: str | None = None
+    shown_anchor: str | None = None
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
@@ -152,6 +162,12 @@ class Pong(_Message, frozen=True, kw_only=True):
     number: Count
 
 
+class TrustInstalled(_Message, frozen=True, kw_only=True):
+    """This version of the trust is in force here, for handshakes and live tunnels."""
+
+    version: Count
+
+
 class WorldWanted(_Message, frozen=True, kw_only=True):
     """What control last said does not follow on what this worker has: the whole."""
 
@@ -167,7 +183,7 @@ Message = (
     | Incident
 )
 """About connections: what the ledger keeps and the events tell."""
-Answer = Pong | WorldWanted
+Answer = Pong | WorldWanted | TrustInstalled
 """About the channel itself."""
 
 _ENCODER: Final = msgspec.json.Encoder()

@@ -12,6 +12,8 @@ import pytest
 from agent.identity.nodes import NodeRecords
 from agent.identity.report import Presented, TrustReport
 from agent.identity.spiffe import SpiffeId
+from agent.identity.spiffe_bundle import parse
+from agent.identity.store import Store
 from agent.identity.trust import Trust
 
 from .conftest import Type
@@ -164,6 +166,16 @@ def test_exports_what_is_to_be_trusted(desk: Desk, tmp_path: Path) -> None:
     trust = Trust.parse(desk.ca("export", "--format", "trust").encode())
     assert trust.version == 2
     assert [a.fingerprint for a in trust.bundle.anchors] == [desk.anchor()]
+
+
+def test_exports_a_spiffe_bundle(desk: Desk) -> None:
+    """What other trust domains federate by: a JWK Set, without keys of ours."""
+    document = desk.ca("export", "--format", "spiffe").encode()
+    told = parse(API.trust_domain, document)
+
+    assert told.bundle == Store(desk.directory).load().bundle
+    assert told.sequence == 2
+    assert b"PRIVATE" not in document
 
 
 @pytest.mark.parametrize(

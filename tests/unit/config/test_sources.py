@@ -22,6 +22,14 @@ def written(directory: Path, text: str) -> Path:
     return file
 
 
+SERVICE = {"service": "https://ca", "anchors": "/a", "token": "/t"}
+PARTNER = {"trust_domain": "partner.example", "file": "partner.json"}
+
+
+def federated(domains: object) -> dict[str, Any]:
+    return {"federation": {"domains": domains}}
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("document", "complaint"),
@@ -53,6 +61,20 @@ class TestRefused:
             ({"identity": {"service": "https://ca", "token": "t"}}, "identity.anchors"),
             ({"identity": {"service": "https://ca", "anchors": "a"}}, "identity.token"),
             ({"identity": {"token": "t"}}, "of no use without identity.service"),
+            ({"identity": {"workload_api": "/run/a.sock"}}, "expected unix:///PATH"),
+            ({"identity": {"workload_api": "unix:a.sock"}}, "expected unix:///PATH"),
+            ({"identity": {"workload_api": "unix://h/a"}}, "expected unix:///PATH"),
+            ({"identity": {**SERVICE, "workload_api": "unix:///a"}}, "of no use with"),
+            (federated("a"), "expected a list of mappings"),
+            (federated([1]), "entry 1: expected object"),
+            (federated([{"file": "a"}]), "entry 1: object missing required field"),
+            (federated([{**PARTNER, "fil": "b"}]), "unknown field fil"),
+            (federated([{"trust_domain": "A", "file": "a"}]), "trust domain 'A'"),
+            (federated([{"trust_domain": "a"}]), "entry 1: federation of a: expected"),
+            (federated([{**PARTNER, "profile": "http"}]), "entry 1: invalid enum"),
+            (federated([PARTNER, PARTNER]), "entry 2: partner.example stands twice"),
+            (federated([{**PARTNER, "trust_domain": "cluster.local"}]), "is our own"),
+            ({**federated([PARTNER]), "identity": SERVICE}, "is for https://ca to say"),
         ],
     )
     def test_names_key_and_expectation(self, document: Any, complaint: str) -> None:
@@ -205,6 +227,30 @@ class TestValues:
         config = resolve(document, {"PODLOCK_REDIRECT__CGROUP": ""})
 
         assert config.redirect.cgroup is None
+
+    def test_federation(self, tmp_path: Path) -> None:
+        """Paths are relative to the file; the effective values can be read."""
+        server = "spiffe://third.example/bundle"
+        third = {
+            "trust_domain": "third.example",
+            "url": "https://third/bundle",
+            "profile": "https_spiffe",
+            "endpoint_id": server,
+            "file": "third.pem",
+        }
+        config = resolve(federated([PARTNER, third]), file=tmp_path / "podlock.yaml")
+
+        first, second = config.federation.domains
+        assert first.file == tmp_path / "partner.json"
+        assert str(second.endpoint_id) == server
+        values = config.document()["values"]["federation"]
+        assert values["domains"][1] == "third.example from https://third/bundle"
+
+    def test_a_spiffe_agent(self) -> None:
+        """Its socket, as SPIFFE_ENDPOINT_SOCKET has it."""
+        address = "unix:///run/spire/agent.sock"
+        config = resolve({"identity": {"workload_api": address}})
+        assert config.identity.workload_api == address
 
     def test_an_identity_service(self) -> None:
         """A cluster's agent knows the service, and how each knows the other."""

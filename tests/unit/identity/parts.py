@@ -201,3 +201,7 @@ class VirtualClock:
 
     def __call__(self) -> datetime:
         return self._start + timedelta(seconds=trio.current_time() - self._origin)
+
+    def jump(self, by: timedelta) -> None:
+        """As NTP or a hand may set it; no sleep notices."""
+        self._start += by

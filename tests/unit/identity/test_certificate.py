@@ -21,11 +21,10 @@ from agent.identity.certificate import (
     inspect,
     require_ca,
     require_identity,
-    require_trust_domain,
     trust_domain_of,
 )
 from agent.identity.certificate import parse as parse_certificate
-from agent.identity.spiffe import TrustDomain
+from agent.identity.spiffe import InvalidSpiffeId
 from tests.unit.identity.parts import (
     API,
     BATCH,
@@ -191,14 +190,6 @@ class TestPeer:
         ):
             require_identity(svid, API)
 
-    def test_another_trust_domain_is_told(self) -> None:
-        """A peer of another realm is refused by name."""
-        svid = inspect(GOOD)
-
-        require_trust_domain(svid, TD)
-        with pytest.raises(PeerIdentityMismatch, match="expected trust domain other"):
-            require_trust_domain(svid, TrustDomain("other"))
-
 
 class TestSigningCertificate:
     def test_refuses_a_leaf(self) -> None:
@@ -216,3 +207,16 @@ class TestSigningCertificate:
 
         assert trust_domain_of(parse_certificate(anchor)) == TD
         assert trust_domain_of(parse_certificate(certificate([]))) is None
+
+    @pytest.mark.parametrize("text", ["spiffe://td/ca", "spiffe://td/", "spiffe://TD"])
+    def test_refuses_another_spiffe_id(self, text: str) -> None:
+        """X509-SVID 3.2: a signing certificate's SPIFFE ID has no path."""
+        odd = certificate([uri(text)], ca=True, usage=key_usage(False, True))
+        with pytest.raises(InvalidSpiffeId):
+            trust_domain_of(parse_certificate(odd))
+
+    def test_refuses_two_trust_domains(self) -> None:
+        """Nobody shall read the one while somebody else reads the other."""
+        odd = certificate([uri("spiffe://a"), uri("spiffe://b")], ca=True)
+        with pytest.raises(InvalidCertificate, match="not exactly one URI"):
+            trust_domain_of(parse_certificate(odd))

@@ -14,6 +14,8 @@ from agent.identity.asgi import Message
 from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Limits
 from agent.identity.limits import Rate
 from agent.identity.report import TrustReport
+from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle
+from agent.identity.spiffe_bundle import parse as parse_spiffe
 from agent.identity.token import Caller
 from agent.identity.trust import Trust
 from tests.unit.identity.asking import (
@@ -30,6 +32,7 @@ from tests.unit.identity.asking import (
 from tests.unit.identity.parts import (
     API,
     BATCH,
+    TD,
     MemoryAudit,
     at_work,
     make_authority,
@@ -67,6 +70,16 @@ async def test_tells_the_anchors_to_anyone() -> None:
     }
 
 
+async def test_is_a_spiffe_bundle_endpoint() -> None:
+    """For other trust domains, without a token, as JSON (Federation 5.2.1.3)."""
+    response = await ask("GET", "/v1/bundle/spiffe", headers={})
+
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    told = parse_spiffe(TD, response.content)
+    assert told == SpiffeBundle(AUTHORITY.bundle, 1, DEFAULT_REFRESH)
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
@@ -95,6 +108,7 @@ async def test_refuses_a_request(content: bytes, expected: tuple[int, str]) -> N
         ("GET", "/", 404),
         ("GET", "/v1/sign", 405),
         ("POST", "/v1/bundle", 405),
+        ("POST", "/v1/bundle/spiffe", 405),
         ("POST", "/v1/bundle/stream", 405),
         ("GET", "/v1/acknowledgements", 405),
     ],

@@ -14,7 +14,7 @@ import yaml
 from trio.testing import MockClock
 
 from agent.identity import endpoints
-from agent.identity.csr import CsrFault
+from agent.identity.csr import RULES
 from agent.identity.endpoints import IdentityService, Limits
 from agent.identity.ledger import LedgerUnavailable
 from agent.identity.limits import Rate
@@ -58,6 +58,7 @@ SIGN: Final = ("POST", "/v1/sign")
 ACKNOWLEDGE: Final = ("POST", "/v1/acknowledgements")
 STATE: Final = ("GET", "/v1/state")
 STREAM: Final = ("GET", "/v1/bundle/stream")
+SPIFFE: Final = ("GET", "/v1/bundle/spiffe")
 BUNDLE: Final = ("GET", "/v1/bundle")
 HEALTH: Final = ("GET", "/healthz")
 
@@ -102,7 +103,7 @@ def test_the_reasons_are_those_of_the_code() -> None:
     for operation in (SIGN, ACKNOWLEDGE, STATE):
         assert reasons(operation, 401) == {fault.value for fault in TokenFault}
     assert reasons(SIGN, 403) == {reason.value for reason in SigningReason}
-    csr = {fault.value for fault in CsrFault}
+    csr = {f"csr_{rule.name.lower()}" for rule in RULES}
     assert reasons(SIGN, 400) == csr | {"malformed_request"}
 
 
@@ -258,7 +259,16 @@ def test_every_documented_status_is_played() -> None:
         for key, each in operations().items()
         for status in each["responses"]
     }
-    assert documented - played == {(STREAM, "200"), (STREAM, "503")}
+    assert documented - played == {(STREAM, "200"), (STREAM, "503"), (SPIFFE, "200")}
+
+
+async def test_the_spiffe_bundle_has_the_documented_fields() -> None:
+    """Its own tests read it by the standard; here, the names."""
+    schema = operations()[SPIFFE]["responses"]["200"]["content"]["application/json"]
+    told = (await ask(*SPIFFE, headers={})).json()
+    assert told.keys() == set(schema["schema"]["required"])
+    item = schema["schema"]["properties"]["keys"]["items"]
+    assert told["keys"][0].keys() >= set(item["required"])
 
 
 def test_the_stream_speaks_trust_documents() -> None:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from agent.identity import operations
 from agent.identity.authority import CaPair, InvalidAuthority, create_issuer
+from agent.identity.bundle import Bundle
 from agent.identity.certificate import fingerprint
 from agent.identity.dependence import Why
 from agent.identity.issuer_files import IssuerFiles
@@ -20,6 +21,7 @@ from agent.identity.nodes import NodeRecords
 from agent.identity.operations import StillNeeded
 from agent.identity.pem import CERTIFICATE, format_blocks
 from agent.identity.report import PeerTrust, Presented, TrustReport
+from agent.identity.spiffe import TrustDomain
 from agent.identity.state import AuthorityRefused
 from agent.identity.store import Store
 from tests.unit.identity.parts import API, NOW, TD, anchor_at, authority_under, ders
@@ -213,3 +215,18 @@ def test_mounted_files_must_fit(store: Store) -> None:
     state = operations.adopt_issuer(store, right, NOW, DAY)
     assert operations.adopt_issuer(store, right, NOW, DAY) == state
     assert store.key_for(state.issuer or b"") is None
+
+
+class TestFederation:
+    def test_a_change_is_one_version(self, store: Store) -> None:
+        """It survives the file; the same again is no change."""
+        partner = TrustDomain("partner.example")
+        bundle = Bundle.parse(partner, anchor_at(td=partner).certificate_pem)
+        before = store.load()
+        operations.federate(store, (bundle,), NOW)
+        operations.federate(store, (bundle,), NOW)
+
+        assert store.load().trust.federated == (bundle,)
+        assert store.load().version == before.version + 1
+        operations.federate(store, (), NOW)
+        assert store.load().trust.federated == ()

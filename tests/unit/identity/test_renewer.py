@@ -48,15 +48,22 @@ class FakeSource:
     asked: list[SpiffeId] = field(default_factory=list)
     version: int = 1
     changed: trio.Event = field(default_factory=trio.Event)
+    told: Trust | None = None
+    """In place of a trust that says nothing but the bundle."""
+    serial: int = 1
+    times: list[float] = field(default_factory=list)
     running: Counter[SpiffeId] = field(default_factory=Counter)
     most_running: int = 0
+    exclusive: bool = True
 
     async def sign(self, csr_der: bytes) -> Signed:
         request = check_csr(csr_der)
         identity = request.spiffe_id
         self.asked.append(identity)
+        self.times.append(trio.current_time())
         self.running[identity] += 1
-        assert self.running[identity] == 1, "two requests for one identity"
+        one = self.running[identity] == 1 or not self.exclusive
+        assert one, "two requests for one identity"
         self.most_running = max(self.most_running, self.running.total())
         try:
             await trio.sleep(self.delay)
@@ -65,7 +72,8 @@ class FakeSource:
         if self.error:
             raise self.error
         now = self.clock()
-        chain = self.authority.issue(csr_der, identity, now=now, serial=1)
+        serial = self.serial
+        chain = self.authority.issue(csr_der, identity, now=now, serial=serial)
         if self.rename:
             names = [uri(str(self.rename))]
             chain = self.authority._sign(request.public_key, names, now, 1)
@@ -73,10 +81,10 @@ class FakeSource:
 
     @property
     def trust(self) -> Trust:
-        return Trust(self.version, self.authority.bundle)
+        return self.told or Trust(self.version, self.authority.bundle)
 
     def replace(self, authority: Authority) -> None:
-        self.authority, self.version = authority, self.version + 1
+        self.authority, self.version, self.told = authority, self.version + 1, None
         self.changed.set()
         self.changed = trio.Event()
 

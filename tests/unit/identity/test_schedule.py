@@ -157,6 +157,107 @@ class TestOutcome:
         assert schedule.start(RENEWAL + timedelta(seconds=0.5)) == [API]
 
 
+class TestReplacement:
+    def test_a_withdrawn_certificate_goes_before_all(self) -> None:
+        """Within two seconds, by chance; the status says since when and why."""
+        schedule = wanting(API, *identities("old", 10))
+        supply(schedule)
+        for jitter, seconds in ((0.0, 0), (0.5, 1), (1.0, 2)):
+            one = wanting(API)
+            supply(one)
+            one.withdraw(API, "tainted issuer", NOW, jitter)
+            assert one.next_event(NOW - timedelta(seconds=1)) == NOW + timedelta(
+                seconds=seconds
+            )
+        schedule.withdraw(API, "tainted issuer", RENEWAL, 0.0)
+
+        started = schedule.start(RENEWAL)
+        assert started[0] == API
+        assert len(started) == 1 + MAX_BACKGROUND
+        (status,) = [each for each in schedule.report(RENEWAL) if each.identity == API]
+        assert (status.state, status.since, status.last_error) == (
+            CertificateState.WITHDRAWN,
+            RENEWAL,
+            "tainted issuer",
+        )
+
+    def test_a_clean_one_ends_it(self) -> None:
+        """The next certificate is valid; the old one does not come back."""
+        schedule = wanting(API)
+        supply(schedule)
+        schedule.withdraw(API, "tainted issuer", NOW, 0.0)
+        supply(schedule)
+        assert [each.state for each in schedule.report(NOW)] == [CertificateState.VALID]
+        assert schedule.next_event(NOW) == RENEWAL
+
+    def test_a_withdrawn_one_may_expire(self) -> None:
+        """Then its end is what the status tells."""
+        schedule = wanting(API)
+        supply(schedule)
+        schedule.withdraw(API, "tainted issuer", NOW, 0.0)
+        (status,) = schedule.report(END)
+        assert (status.state, status.since) == (CertificateState.EXPIRED, END)
+
+    def test_a_replacement_is_background(self) -> None:
+        """A good certificate whose issuer goes does not push new pods aside."""
+        old = identities("old", 10)
+        schedule = wanting(*old)
+        supply(schedule)
+        for identity in old:
+            schedule.replace(identity, NOW, 0.0)
+        schedule.set_wanted([*old, API], NOW)
+
+        started = schedule.start(NOW)
+        assert started[0] == API
+        assert len(started) == 1 + MAX_BACKGROUND
+
+    def test_little_time_left_is_urgent(self) -> None:
+        """A tenth of the lifetime before the end it does not wait for others."""
+        old = identities("old", 10)
+        schedule = wanting(*old)
+        supply(schedule)
+        assert len(schedule.start(END - timedelta(hours=2))) == MAX_IN_FLIGHT
+
+
+class TestClock:
+    def test_goes_back_while_an_attempt_waits(self) -> None:
+        """It comes as soon as it was meant to, not an hour later."""
+        schedule = wanting(API)
+        schedule.start(NOW)
+        schedule.failed(API, "down", NOW, 0.5)
+        hour = timedelta(hours=1)
+        assert schedule.start(NOW - hour) == []
+        assert schedule.next_event(NOW - hour) == NOW - hour + timedelta(seconds=0.5)
+        assert schedule.start(NOW - hour + timedelta(seconds=0.5)) == [API]
+
+    def test_goes_back_behind_a_certificate(self) -> None:
+        """One that starts in the future is told, kept, and asked for again."""
+        schedule = wanting(API)
+        supply(schedule)
+        before = NOW - timedelta(days=1)
+        schedule.start(before)
+        (status,) = schedule.report(before)
+        assert status.state is CertificateState.NOT_YET_VALID
+        assert status.svid is not None
+        again = schedule.next_event(before)
+        assert again is not None
+        assert again - before <= timedelta(seconds=150)
+
+    def test_goes_back_a_little(self) -> None:
+        """A good certificate keeps its time of renewal."""
+        schedule = wanting(API)
+        supply(schedule)
+        schedule.start(NOW + timedelta(hours=1))
+        schedule.start(NOW)
+        assert schedule.next_event(NOW) == RENEWAL
+
+    def test_goes_forward(self) -> None:
+        """What is due is asked for at once, what is past its end first of all."""
+        schedule = wanting(API)
+        supply(schedule)
+        assert schedule.start(END + timedelta(days=30)) == [API]
+
+
 class TestTime:
     def test_wakes_for_the_renewal_then_for_the_end(self) -> None:
         """The renewal, and while that is under way the expiry."""

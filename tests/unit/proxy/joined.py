@@ -6,25 +6,30 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import trio
 
 from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.hbone.events import Event, PongReceived, SettingsReceived, WindowOpened
 from agent.hbone.settings import DEFAULT, Settings
+from agent.identity.chain import Chain
+from agent.identity.peer import Judge
 from agent.identity.spiffe import SpiffeId
 from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
+from agent.proxy.papers import Papers
 from agent.proxy.session import Meter, Traffic
 from agent.proxy.sockets import closing
 from agent.proxy.tls import build_contexts, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel
 from agent.proxy.tunnel_stream import TunnelStream
-from tests.unit.identity.parts import API, BATCH, TD, credential_for, make_authority
+from tests.unit.identity.parts import API, BATCH, credential_for, make_authority
 
 LIMITS = ProxyLimits()
+AUTHORITY = make_authority(datetime.now(UTC))
+JUDGE = Judge(AUTHORITY.bundle)
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -99,12 +104,11 @@ async def handshake(
     client_identity: SpiffeId = BATCH,
     server_identity: SpiffeId = API,
 ) -> tuple[Transport, Transport]:
-    """Both ends of a TLS connection between two identities of one authority."""
-    authority = make_authority(datetime.now(UTC))
+    """Both ends of a TLS connection between two identities of AUTHORITY."""
     now = datetime.now(UTC)
     near, far = tcp_pair()
     contexts = [
-        build_contexts(credential_for(authority, who, now), authority.bundle)
+        build_contexts(credential_for(AUTHORITY, who, now), AUTHORITY.bundle)
         for who in (client_identity, server_identity)
     ]
     done: dict[str, Transport] = {}
@@ -120,6 +124,16 @@ async def handshake(
         nursery.start_soon(shake, "client", near)
         nursery.start_soon(shake, "server", far)
     return done["client"], done["server"]
+
+
+def papers_of(transport: Transport, expected: SpiffeId | None) -> Papers:
+    """What both ends of a `handshake` showed, as one of them sees it."""
+    ours = API if expected is None else BATCH
+    shown = credential_for(AUTHORITY, ours, datetime.now(UTC))
+    return Papers(
+        Chain.of_credential(shown, AUTHORITY.bundle),
+        verified_peer(transport.tls, JUDGE, expected),
+    )
 
 
 async def receive(transport: Transport, buffer: memoryview) -> int:
@@ -145,22 +159,19 @@ async def joined() -> AsyncIterator[Joined]:
     """Two running tunnels; what is still open at the end is closed."""
     near, far = await handshake()
     async with data_path() as path, trio.open_nursery() as nursery:
-        expires = datetime.now(UTC) + timedelta(hours=1)
         client = Tunnel(
             near,
             Connection(Role.CLIENT),
-            verified_peer(near.tls, TD, API),
+            papers_of(near, API),
             LIMITS,
             path,
-            expires,
         )
         server = Tunnel(
             far,
             Connection(Role.SERVER),
-            verified_peer(far.tls, TD, None),
+            papers_of(far, None),
             LIMITS,
             path,
-            expires,
             on_request=lambda *asked: ends.serve(*asked),
         )
         ends = Joined(client, server, nursery)
@@ -213,10 +224,9 @@ async def scripted(server: Settings = DEFAULT) -> AsyncIterator[Scripted]:
         tunnel = Tunnel(
             near,
             Connection(Role.CLIENT),
-            verified_peer(near.tls, TD, API),
+            papers_of(near, API),
             LIMITS,
             path,
-            datetime.now(UTC) + timedelta(hours=1),
         )
         await nursery.start(tunnel.run)
         yield Scripted(tunnel, Connection(Role.SERVER, server), far, nursery)

@@ -18,9 +18,11 @@ from agent.errors import PodlockError
 from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.identity.authority import Authority
 from agent.identity.spiffe import SpiffeId
+from agent.identity.trust import Trust
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
+from agent.proxy.papers import Papers
 from agent.proxy.pod import LocalPod
 from agent.proxy.pool import TUNNELS_BESIDE_BULK, CannotTunnel, Pool, PoolKey
 from agent.proxy.tls import ContextStore, build_contexts, verified_peer
@@ -67,15 +69,10 @@ class Far:
             )
         except PodlockError:
             return
-        peer = verified_peer(transport.tls, TD, None)
-        tunnel = Tunnel(
-            transport,
-            Connection(Role.SERVER),
-            peer,
-            self.limits,
-            self.path,
-            peer.not_after,
-        )
+        peer = verified_peer(transport.tls, contexts.judge, None)
+        papers = Papers(contexts.chain, peer)
+        codec = Connection(Role.SERVER)
+        tunnel = Tunnel(transport, codec, papers, self.limits, self.path)
         self.tunnels.append(tunnel)
         await tunnel.run()
 
@@ -94,13 +91,13 @@ class Setting:
 async def setting() -> AsyncIterator[Setting]:
     authority = make_authority(datetime.now(UTC))
     store = ContextStore()
-    store.trust(authority.bundle)
+    store.trust(Trust(1, authority.bundle))
     store.install(credential_for(authority, WEB, datetime.now(UTC)))
     address = TunnelAddress(SocketAddress.parse("127.0.0.1:15008"))
     async with data_path() as path, trio.open_nursery() as nursery:
         far = Far(nursery, path, authority)
         limits = ProxyLimits(tunnel_streams=2)
-        pool = Pool(store, cast("Dialer", far), limits, TD, path, nursery)
+        pool = Pool(store, cast("Dialer", far), limits, path, nursery)
         pod = LocalPod.__new__(LocalPod)
         pod.uid, pod.identity = "u-web", WEB
         yield Setting(pool, far, pod, PoolKey("u-web", WEB, "u-api", API, address))
@@ -233,10 +230,10 @@ async def test_only_so_many_beside_bulk() -> None:
 async def test_is_open_until_the_last_has_closed() -> None:
     """A worker that drains waits for it."""
     async with setting() as s:
-        assert not s.pool.is_open()
+        assert not any(s.pool.tunnels())
         await s.pool.tunnel(s.pod, s.key)
-        assert s.pool.is_open()
+        assert any(s.pool.tunnels())
         s.pool.drain()
         with trio.fail_after(5):
-            while s.pool.is_open():
+            while any(s.pool.tunnels()):
                 await trio.lowlevel.checkpoint()

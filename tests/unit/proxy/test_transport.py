@@ -13,15 +13,13 @@ import trio
 import trio.testing
 
 from agent.identity.authority import Authority
-from agent.identity.certificate import PeerIdentityMismatch
-from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.identity.spiffe import SpiffeId
+from agent.identity.trust import Trust
 from agent.proxy.tls import Contexts, ContextStore, NoCredential, build_contexts
-from agent.proxy.tls import verified_peer as verified
 from agent.proxy.transport import HandshakeFailed, Transport, TransportFailed
 from tests.unit.identity.parts import (
     API,
     BATCH,
-    TD,
     credential_for,
     make_authority,
 )
@@ -97,24 +95,6 @@ class TestHandshake:
         far.close()
 
 
-class TestVerifiedPeer:
-    async def test_another_identity(self) -> None:
-        """A valid certificate of somebody else is not who we asked for."""
-        near, far = await handshake()
-        with pytest.raises(PeerIdentityMismatch, match=r"expected .*/sa/batch"):
-            verified(near.tls, TD, BATCH)
-        near.close()
-        far.close()
-
-    async def test_another_trust_domain(self) -> None:
-        """Our authority's signature is not enough: the trust domain must be ours."""
-        near, far = await handshake()
-        with pytest.raises(PeerIdentityMismatch, match="trust domain"):
-            verified(near.tls, TrustDomain("other.org"), None)
-        near.close()
-        far.close()
-
-
 class TestRecords:
     async def test_cut_without_close_notify(self) -> None:
         """A connection that is cut is not mistaken for one that ended."""
@@ -159,7 +139,7 @@ class TestContextStore:
 
             nursery.start_soon(wait)
             await trio.testing.wait_all_tasks_blocked()
-            store.trust(authority.bundle)
+            store.trust(Trust(1, authority.bundle))
             store.install(credential_for(authority, API, datetime.now(UTC)))
         assert found[0].svid.spiffe_id == API
 
@@ -168,7 +148,7 @@ class TestContextStore:
         authority = make_authority(datetime.now(UTC))
         credential = credential_for(authority, API, datetime.now(UTC))
         store = ContextStore(lambda: credential.svid.not_after + timedelta(seconds=1))
-        store.trust(authority.bundle)
+        store.trust(Trust(1, authority.bundle))
         store.install(credential)
         with pytest.raises(NoCredential, match="ended at"):
             await store.wait(API, 5)

@@ -15,6 +15,17 @@ from agent.workload.connection import (
 NOW = 1_767_323_045.678  # 2026-01-02T03:04:05.678Z
 WEB = Endpoint("10.1.0.2:40000", "shop/web", "spiffe://cluster.local/ns/shop/sa/web")
 API = Endpoint("10.2.0.2:80", "shop/api", "spiffe://cluster.local/ns/shop/sa/api")
+ANCHOR, ISSUER = "a1" * 32, "b2" * 32
+PEER = Peer(
+    identity="spiffe://cluster.local/ns/shop/sa/api",
+    serial="0a1b",
+    not_after=NOW + 3600,
+    issued=NOW - 120,
+    anchor=ANCHOR,
+    issuer=ISSUER,
+    shown_serial="0c1d",
+    shown_anchor=ANCHOR,
+)
 
 
 def opened(id: str = "0-1", worker: int = 0) -> ConnectionOpened:
@@ -26,7 +37,7 @@ def opened(id: str = "0-1", worker: int = 0) -> ConnectionOpened:
         source=WEB,
         destination=API,
         opened=NOW - 60,
-        peer=Peer("spiffe://cluster.local/ns/shop/sa/api", "0a1b", NOW + 3600),
+        peer=PEER,
         rule="AuthorizationPolicy shop/web-may",
     )
 
@@ -79,7 +90,7 @@ def status() -> dict[str, Any]:
         ],
         "redirect": {"pins": "/sys/fs/bpf/podlock", "cgroup": None, "loaded": True},
         "same_node": {"mode": "tunnel", "reason": None, "pairs": 0, "unrecorded": 0},
-        "identity": {"mode": "embedded", "bundle": ["ab12"]},
+        "identity": {"mode": "embedded", "bundle": ["ab12"], "trust_version": 7},
         "counts": {"workloads": 4},
         "problems": [
             {"object": "Pod shop/x", "field": "metadata.name", "message": "expected"}
@@ -102,3 +113,51 @@ def workloads() -> dict[str, Any]:
 
     missing = "/run/netns/api: no such file"
     return {"workloads": [one("web", "captured"), one("api", "refused", missing)]}
+
+
+def certificates() -> dict[str, Any]:
+    return {
+        "certificates": [
+            {
+                "identity": "spiffe://cluster.local/ns/shop/sa/web",
+                "serial": "0a1b",
+                "not_before": "2026-01-02T02:04:05.678Z",
+                "not_after": "2026-01-02T05:04:06.678Z",
+                "renew_at": None,
+                "fingerprint": "ff",
+                "state": "valid",
+                "error": "connection refused",
+                "since": "2026-01-02T03:03:05.678Z",
+                "anchor": ANCHOR,
+                "issuer": ISSUER,
+                "renewed_at": "2026-01-02T02:54:05.678Z",
+            }
+        ],
+        "bundle": [
+            {
+                "fingerprint": ANCHOR,
+                "subject": "CN=old",
+                "not_after": "2026-01-04T03:04:06.678Z",
+                "state": "retiring",
+            }
+        ],
+        "trust": {
+            "version": 7,
+            "workers": [
+                {"worker": 0, "version": 7},
+                {"worker": 1, "version": None},
+            ],
+            "acknowledged": 6,
+            "error": "identity service: down",
+            "retiring": [ANCHOR],
+            "tainted": ["c3" * 32],
+        },
+        "revocation_lists": [
+            {
+                "issuer": "CN=issuer",
+                "revoked": 3,
+                "next_update": "2026-01-02T02:04:05.678Z",
+                "outdated": True,
+            }
+        ],
+    }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from agent.status.documents import iso
 from agent.status.ledger import ConnectionLedger, ConnectionMessage
 from agent.workload.connection import ConnectionChanged, TrafficCounted
 
-from .samples import NOW, closed, opened, refused
+from .samples import ANCHOR, ISSUER, NOW, closed, opened, refused
 
 
 class TestUnknown:
@@ -118,3 +120,15 @@ class TestBounds:
         begun = len(messages) - counts["closed"]
         assert counts["open"] + ended + counts["unmatched"] == begun
         assert kept <= 3
+
+
+class TestAuthorities:
+    def test_counts_open_connections_by_what_the_peer_stands_on(self) -> None:
+        """How many, and since when; those that ended or have no peer do not count."""
+        ledger = ConnectionLedger()
+        for name, seconds in (("1", 30), ("2", 60), ("3", 90)):
+            ledger.apply(structs.replace(opened(name), opened=NOW - seconds))
+        ledger.apply(structs.replace(opened("4"), peer=None))
+        ledger.apply(closed("3"))
+
+        assert ledger.by_authority() == {(ANCHOR, ISSUER): (2, iso(NOW - 60))}

@@ -15,7 +15,16 @@ from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
 from agent.status.render import plain, render, size, span, when
 
-from .samples import NOW, opened, refused, status, workloads
+from .samples import (
+    ANCHOR,
+    ISSUER,
+    NOW,
+    certificates,
+    opened,
+    refused,
+    status,
+    workloads,
+)
 
 
 def shown(name: Name, document: Any) -> str:
@@ -114,23 +123,43 @@ class TestDocuments:
         assert "10.1.0.2, fd00::2" in text
 
     def test_certificates(self) -> None:
-        """Expiry in words, a failed renewal with its age."""
-        certificate = {
-            "identity": "spiffe://cluster.local/ns/shop/sa/web",
-            "serial": "0a1b",
-            "not_before": "2026-01-02T02:04:05.678Z",
-            "not_after": "2026-01-02T05:04:06.678Z",
-            "renew_at": None,
-            "fingerprint": "ff",
-            "state": "valid",
-            "error": "connection refused",
-            "since": "2026-01-02T03:03:05.678Z",
-        }
-        text = shown("certificates", {"certificates": [certificate], "bundle": []})
+        """Expiry in words, a failed renewal with its age, and on what it stands."""
+        text = shown("certificates", certificates())
+        line = next(line for line in text.splitlines() if "sa/web" in line)
 
-        assert "in 2h" in text
-        assert "connection refused (since 1m ago)" in text
+        assert "in 2h" in line
+        assert "10m ago" in line
+        assert ISSUER[:12] in line
+        assert ANCHOR[:12] in line
+        assert "connection refused (since 1m ago)" in line
+
+    def test_trust(self) -> None:
+        """Which anchors count, how far the news has got, and what is condemned."""
+        lines = shown("certificates", certificates()).splitlines()
+        told = [" ".join(line.split()) for line in lines]
+
+        assert f"{ANCHOR} retiring CN=old in 2d" in told
+        assert "CN=issuer 3 1h ago outdated" in told
+        assert "trust version 7" in told
+        assert "in force worker 0: 7, worker 1: -" in told
+        assert "authority knows of 6" in told
+        assert "not told identity service: down" in told
+        assert f"tainted {'c3' * 32}" in told
+
+    def test_no_certificates(self) -> None:
+        """A new agent has none, and knows no anchor."""
+        lists = ("certificates", "bundle", "revocation_lists")
+        nothing = dict.fromkeys(lists, ())
+        text = shown("certificates", certificates() | nothing)
+        assert "no certificates" in text
         assert "no anchors" in text
+        assert "revocation" not in text
+
+    def test_a_connection_names_the_peers_anchor(self) -> None:
+        """Who rotates an anchor sees who still stands on the old one."""
+        ledger = ConnectionLedger()
+        ledger.apply(opened())
+        assert ANCHOR[:12] in shown("connections", ledger.document())
 
     def test_policies(self) -> None:
         """Each port tells who may, and what holds elsewhere."""
