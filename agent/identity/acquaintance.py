@@ -17,7 +17,7 @@ import msgspec
 
 from agent.errors import InputError
 from agent.identity import atomic
-from agent.identity.pem import CERTIFICATE, format_blocks
+from agent.identity.anchored import context_for
 from agent.identity.trust import UNREADABLE, InvalidTrust, Trust, TrustDocument
 
 
@@ -45,18 +45,9 @@ class Acquaintance:
     trust: Trust | None = None
 
     def __post_init__(self) -> None:
-        context_for(self.configured_pem)
+        _check(self.configured_pem)
         if self.memory is not None:
             self.trust = _recall(self.memory, self.configured_pem)
-
-    @property
-    def anchors_pem(self) -> bytes:
-        """Tainted ones are not among them."""
-        if self.trust is None:
-            return self.configured_pem
-        anchors = self.trust.bundle.anchors
-        clean = [a.der for a in anchors if a.fingerprint not in self.trust.tainted]
-        return format_blocks(clean, CERTIFICATE) or self.configured_pem
 
     def configure(self, anchors_pem: bytes) -> bool:
         """
@@ -66,32 +57,29 @@ class Acquaintance:
         """
         if anchors_pem == self.configured_pem:
             return False
-        context_for(anchors_pem)
+        _check(anchors_pem)
         self.configured_pem, self.trust = anchors_pem, None
         return True
 
-    def learn(self, trust: Trust) -> bool:
-        """What the service told; whether it is known by other anchors now. Blocks."""
-        before, self.trust = self.anchors_pem, trust
+    def learn(self, trust: Trust) -> None:
+        """What the service told. Blocks. Raises: OSError where it cannot be kept."""
+        if trust == self.trust:
+            return
+        self.trust = trust
         if self.memory is not None:
-            remembered = _Remembered(
-                _digest(self.configured_pem), TrustDocument.of(trust)
-            )
+            document = TrustDocument.of(trust)
+            remembered = _Remembered(_digest(self.configured_pem), document)
             content = msgspec.json.encode(remembered)
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
             atomic.write(self.memory, content, 0o644, atomic.Disk())
-        return self.anchors_pem != before
 
 
-def context_for(anchors_pem: bytes) -> ssl.SSLContext:
-    """A client's context that takes these anchors. Raises: InvalidAnchors."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+def _check(anchors_pem: bytes) -> None:
     try:
-        context.load_verify_locations(cadata=anchors_pem.decode("ascii"))
+        context_for(anchors_pem)
     except (ssl.SSLError, ValueError) as error:
         message = f"trust anchors for the identity service: {error}"
         raise InvalidAnchors(message) from error
-    return context
 
 
 def _recall(memory: Path, configured_pem: bytes) -> Trust | None:

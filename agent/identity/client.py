@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,8 @@ import msgspec
 import trio
 
 from agent.errors import InputError
-from agent.identity.acquaintance import Acquaintance, InvalidAnchors, context_for
+from agent.identity.acquaintance import Acquaintance, InvalidAnchors
+from agent.identity.anchored import AnchoredTransport
 from agent.identity.authority import SERVICE_NAME
 from agent.identity.endpoints import HEARTBEAT
 from agent.identity.overview import StateView
@@ -41,14 +41,6 @@ _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 class InvalidClientSettings(InputError):
     """An address that cannot be used."""
-
-
-@dataclass(slots=True, eq=False)
-class _Session:
-    """Connections under one set of anchors, and how many requests use them."""
-
-    http: httpx.AsyncClient
-    users: int = 0
 
 
 class IdentityClient:
@@ -80,13 +72,18 @@ class IdentityClient:
         """
         if not url.startswith("https://"):
             raise InvalidClientSettings(f"identity service {url!r}: expected https://")
-        self._url = url
         self._token_file = trio.Path(token_file)
         self._anchors_file = trio.Path(anchors_file) if anchors_file else None
         self._known = Acquaintance(anchors_pem, memory)
-        self._timeout = timeout
-        self._transport = transport
-        self._session = self._new_session()
+        self._anchored = AnchoredTransport(anchors_pem)
+        if self._known.trust is not None:
+            self._anchored.trust(self._known.trust)
+        self._http = httpx.AsyncClient(
+            base_url=url,
+            timeout=timeout.total_seconds(),
+            trust_env=False,
+            transport=transport or self._anchored,
+        )
         self._log = logger(part="identity")
 
     async def __aenter__(self) -> Self:
@@ -98,7 +95,7 @@ class IdentityClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._session.http.aclose()
+        await self._http.aclose()
 
     async def sign(self, csr_der: bytes) -> Signed:
         """Raises: IdentityUnavailable, IdentityRefused."""
@@ -114,6 +111,18 @@ class IdentityClient:
 
     async def watch(self) -> AsyncGenerator[Trust, None]:
         """The trust in force, then each change. Raises: IdentityUnavailable."""
+        told: Trust | None = None
+        while True:
+            async with aclosing(self._watch()) as changes:
+                async for trust in changes:
+                    await self._remember(trust)
+                    if trust != told:
+                        told = trust
+                        yield trust
+                    if self._anchored.trust(trust):
+                        break  # the next word comes from who can show a good chain
+
+    async def _watch(self) -> AsyncGenerator[Trust, None]:
         request = self._request("GET", "/v1/bundle/stream", None)
         request.extensions["timeout"]["read"] = SILENCE.total_seconds()
         async with aclosing(self._lines(request)) as lines:
@@ -121,12 +130,10 @@ class IdentityClient:
                 if not line:
                     continue  # a heartbeat
                 try:
-                    trust = Trust.parse(line)
+                    yield Trust.parse(line)
                 except InvalidTrust as error:
                     message = f"identity service {request.url}: {error}"
                     raise IdentityUnavailable(message) from error
-                await self._learn(trust)
-                yield trust
 
     async def acknowledge(self, report: TrustReport) -> None:
         """Raises: IdentityUnavailable, IdentityRefused."""
@@ -140,68 +147,34 @@ class IdentityClient:
         return _decode(await self._ask(await self._with_token(request)), StateView)
 
     def _request(self, method: str, path: str, document: object) -> httpx.Request:
-        return self._session.http.build_request(
+        return self._http.build_request(
             method,
             path,
             json=document,
             extensions={"sni_hostname": SERVICE_NAME},
         )
 
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[httpx.AsyncClient]:
-        """Connections under the anchors that are in force; old ones end when unused."""
-        await self._read_anchors()
-        session = self._session
-        session.users += 1
-        try:
-            yield session.http
-        finally:
-            session.users -= 1
-            if session is not self._session and not session.users:
-                with trio.CancelScope(shield=True):
-                    await session.http.aclose()
-
-    def _new_session(self) -> _Session:
-        http = httpx.AsyncClient(
-            base_url=self._url,
-            verify=context_for(self._known.anchors_pem),
-            timeout=self._timeout.total_seconds(),
-            # Neither a proxy nor other anchors from the environment.
-            trust_env=False,
-            transport=self._transport,
-            # Renewals come minutes apart: what many at once have opened is not kept.
-            limits=httpx.Limits(max_keepalive_connections=1),
-        )
-        return _Session(http)
-
-    async def _renew_session(self) -> None:
-        old, self._session = self._session, self._new_session()
-        if not old.users:
-            await old.http.aclose()
-
     async def _read_anchors(self) -> None:
+        """The configured file, should somebody have replaced it."""
         if self._anchors_file is None:
             return
+        file = str(self._anchors_file)
         try:
-            news = self._known.configure(await self._anchors_file.read_bytes())
+            anchors_pem = await self._anchors_file.read_bytes()
+            news = self._known.configure(anchors_pem)
         except (OSError, InvalidAnchors) as error:
             # Half written, or gone: what we know is good enough to ask.
-            self._log.warning(
-                "anchors not read", file=str(self._anchors_file), error=str(error)
-            )
+            self._log.warning("anchors not read", file=file, error=str(error))
             return
         if news:
-            self._log.info("anchors replaced", file=str(self._anchors_file))
-            await self._renew_session()
+            self._anchored.configure(anchors_pem)
+            self._log.info("anchors replaced", file=file)
 
-    async def _learn(self, trust: Trust) -> None:
+    async def _remember(self, trust: Trust) -> None:
         try:
-            news = await trio.to_thread.run_sync(self._known.learn, trust)
+            await trio.to_thread.run_sync(self._known.learn, trust)
         except OSError as error:
             self._log.warning("trust not remembered", error=str(error))
-            news = True
-        if news:
-            await self._renew_session()
 
     async def _with_token(self, request: httpx.Request) -> httpx.Request:
         request.headers["authorization"] = f"Bearer {await self._token()}"
@@ -219,9 +192,9 @@ class IdentityClient:
         return token.decode()
 
     async def _ask(self, request: httpx.Request) -> bytes:
+        await self._read_anchors()
         with _unavailable(request):
-            async with self._connected() as http, _answer(http, request) as answer:
-                response, chunks = answer
+            async with _answer(self._http, request) as (response, chunks):
                 body = await _whole(chunks)
         if response.status_code == 200:
             return body
@@ -229,9 +202,9 @@ class IdentityClient:
 
     async def _lines(self, request: httpx.Request) -> AsyncGenerator[bytes, None]:
         """An answer's lines, without their ends. Raises: IdentityUnavailable."""
+        await self._read_anchors()
         with _unavailable(request):
-            async with self._connected() as http, _answer(http, request) as answer:
-                response, chunks = answer
+            async with _answer(self._http, request) as (response, chunks):
                 if response.status_code != 200:
                     body = await _whole(chunks)
                     raise _failure(request, response.status_code, body)

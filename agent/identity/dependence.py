@@ -1,8 +1,10 @@
 """
 Who still needs an anchor: the answer before a bundle is made smaller.
 
-From what nodes reported last. A node that has been silent for longer than a
-certificate lives holds none that counts, and is gone.
+From what nodes reported last. Open connections need none: their handshakes are over,
+and they go on when an anchor leaves (their tunnels only take no new streams). A node
+that has been silent for longer than a certificate lives holds none that counts, and
+is gone.
 """
 
 from __future__ import annotations
@@ -28,7 +30,6 @@ class Why(Enum):
     NOT_ACKNOWLEDGED = "not-acknowledged"
     NEVER_REPORTED = "never-reported"
     PRESENTED = "presented"
-    CONNECTIONS = "connections"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,3 @@ def _holding(record: NodeRecord, anchor: Anchor, now: datetime) -> Iterator[Need
         if each.anchor == anchor.fingerprint and each.not_after > now:
             detail = f"presents a certificate under it on {record.node}"
             yield Need(Why.PRESENTED, str(each.spiffe_id), detail)
-    for peer in record.report.peers:
-        if peer.anchor == anchor.fingerprint and peer.connections:
-            detail = f"{peer.connections} connections rest on it, since {peer.oldest}"
-            yield Need(Why.CONNECTIONS, record.node, detail)

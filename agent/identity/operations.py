@@ -207,12 +207,11 @@ def retire_anchor(
     """
     with store.changing() as change:
         anchor = change.state.root(prefix).anchor
-        state = change.state.without_anchor(anchor.fingerprint, now)
         records = NodeRecords(store.directory).load()
         needs = relying(change.state, records.values(), anchor, now, silence)
         if needs and not force:
             raise StillNeeded(f"anchor {anchor.fingerprint} is still needed", needs)
-        change.commit(state)
+        change.commit(change.state.without_anchor(anchor.fingerprint, now))
         return anchor, needs
 
 

@@ -57,14 +57,13 @@ def why(*records: NodeRecord, anchor: Anchor = OLD) -> list[Why]:
         (record(identities=(presented(NEW),)), []),
         (
             record(peers=(PeerTrust(OLD.fingerprint, "b" * 64, 2, NOW),)),
-            [Why.CONNECTIONS],
+            [],
         ),
-        (record(peers=(PeerTrust(OLD.fingerprint, "b" * 64, 0, NOW),)), []),
         (NodeRecord("n1", holds_until=NOW + HOUR), [Why.NEVER_REPORTED]),
     ],
 )
 def test_what_needs_an_anchor(given: NodeRecord, expected: list[Why]) -> None:
-    """Certificates, connections, and nodes of which we cannot know."""
+    """Certificates, and nodes of which we cannot know; open connections go on."""
     assert why(given) == expected
 
 

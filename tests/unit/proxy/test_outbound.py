@@ -6,12 +6,17 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from agent.hbone.connection import ConnectRequest, ErrorCode
 from agent.hbone.events import StreamReset
 from agent.proxy.live import LiveConnection
 from agent.proxy.outbound import Outbound
-from agent.proxy.pool import CannotTunnel
+from agent.proxy.pool import CannotTunnel, NotYetClean, Pool
+from agent.proxy.routing import ToPeer
+from agent.proxy.tunnel import Tunnel, TunnelLost
+from agent.proxy.tunnel_stream import PeerReset, TunnelStream
 from tests.unit.proxy.joined import scripted
 
 
@@ -30,3 +35,79 @@ async def test_giving_up_is_no_end_in_order() -> None:
         while not isinstance(events[-1], StreamReset):
             events += await ends.hear()
     assert events[-1] == StreamReset(1, ErrorCode.CONNECT_ERROR)
+
+
+class Asking(Outbound):
+    """Asks a pool of made-up tunnels; each outcome is an error, or a stream."""
+
+    outcomes: list[Exception | None]
+    tunnels: list[Tunnel]
+    refusals: int
+
+    def __init__(self, *outcomes: Exception | None, refusals: int = 0) -> None:
+        self.outcomes, self.refusals, self.tunnels = list(outcomes), refusals, []
+        self.pool = cast(Pool, SimpleNamespace(tunnel=self._made))
+        self.clean_seconds = 10.0
+
+    async def _made(self, _pod: object, _key: object) -> Tunnel:
+        await trio.lowlevel.checkpoint()
+        if self.refusals:
+            self.refusals -= 1
+            raise NotYetClean("tainted")
+        made = cast(Tunnel, SimpleNamespace(unwelcome=False))
+        self.tunnels.append(made)
+        return made
+
+    async def _accepted(
+        self, live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
+    ) -> TunnelStream:
+        await trio.lowlevel.checkpoint()
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, TunnelLost):
+            tunnel.unwelcome = "not wanted" in str(outcome)
+        if outcome is not None:
+            raise outcome
+        return cast(TunnelStream, tunnel)
+
+    async def ask(self) -> TunnelStream:
+        pod = SimpleNamespace(uid="u", identity=None)
+        session = SimpleNamespace(advance=lambda _: None)
+        live = SimpleNamespace(pod=pod, session=session)
+        peer = SimpleNamespace(uid="p", identity=None)
+        to = SimpleNamespace(peer=peer, tunnel=None)
+        request = ConnectRequest("10.0.0.2:80")
+        return await self._ask(cast(LiveConnection, live), cast(ToPeer, to), request)
+
+
+LOST, UNWELCOME = TunnelLost("the agent restarted"), TunnelLost("not wanted")
+
+
+class TestAsk:
+    async def test_one_fresh_tunnel(self) -> None:
+        """A dead one costs one more try; two in a row are a failure."""
+        asking = Asking(LOST, None)
+        assert await asking.ask() is cast(object, asking.tunnels[1])
+        with pytest.raises(PeerReset):
+            await Asking(LOST, PeerReset("again")).ask()
+
+    async def test_waits_for_the_peers_clean_certificate(
+        self, autojump_clock: MockClock
+    ) -> None:
+        """Its agent is about to have one."""
+        asking = Asking(None, refusals=4)
+        await asking.ask()
+        assert 1 < trio.current_time() < 2
+
+    async def test_waits_for_our_own(self, autojump_clock: MockClock) -> None:
+        """The peer's agent knows of the taint first; ours hears of it in a moment."""
+        asking = Asking(UNWELCOME, UNWELCOME, UNWELCOME, None)
+        await asking.ask()
+        assert len(asking.tunnels) == 4
+
+    async def test_not_for_ever(self, autojump_clock: MockClock) -> None:
+        """After ten seconds the application is told."""
+        with pytest.raises(NotYetClean):
+            await Asking(refusals=1000).ask()
+        with pytest.raises(TunnelLost, match="not wanted"):
+            await Asking(*[UNWELCOME] * 1000).ask()
+        assert 15 < trio.current_time() <= 20

@@ -17,6 +17,7 @@ from agent.addresses import SocketAddress, TunnelAddress
 from agent.errors import PodlockError
 from agent.hbone.connection import Connection, ConnectRequest, Role
 from agent.identity.authority import Authority
+from agent.identity.bundle import Bundle
 from agent.identity.spiffe import SpiffeId
 from agent.identity.trust import Trust
 from agent.proxy.data_path import DataPath
@@ -24,7 +25,13 @@ from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.papers import Papers
 from agent.proxy.pod import LocalPod
-from agent.proxy.pool import TUNNELS_BESIDE_BULK, CannotTunnel, Pool, PoolKey
+from agent.proxy.pool import (
+    TUNNELS_BESIDE_BULK,
+    CannotTunnel,
+    NotYetClean,
+    Pool,
+    PoolKey,
+)
 from agent.proxy.tls import ContextStore, build_contexts, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel
@@ -46,6 +53,7 @@ class Far:
     dialled: int = 0
     tunnels: list[Tunnel] = field(default_factory=list)
     limits: ProxyLimits = field(default_factory=ProxyLimits)
+    trusted: Bundle | None = None
 
     async def reach(self, _pod: LocalPod, to: SocketAddress) -> socket.socket:
         self.dialled += 1
@@ -62,7 +70,7 @@ class Far:
 
     async def _serve(self, sock: socket.socket) -> None:
         credential = credential_for(self.authority, self.identity, datetime.now(UTC))
-        contexts = build_contexts(credential, self.authority.bundle)
+        contexts = build_contexts(credential, self.trusted or self.authority.bundle)
         try:
             transport = await Transport.handshake(
                 sock, contexts.server, server=True, timeout_seconds=5
@@ -85,6 +93,7 @@ class Setting:
     far: Far
     pod: LocalPod
     key: PoolKey
+    store: ContextStore
 
 
 @asynccontextmanager
@@ -100,7 +109,8 @@ async def setting() -> AsyncIterator[Setting]:
         pool = Pool(store, cast("Dialer", far), limits, path, nursery)
         pod = LocalPod.__new__(LocalPod)
         pod.uid, pod.identity = "u-web", WEB
-        yield Setting(pool, far, pod, PoolKey("u-web", WEB, "u-api", API, address))
+        key = PoolKey("u-web", WEB, "u-api", API, address)
+        yield Setting(pool, far, pod, key, store)
         pool.purge(lambda _key: True, "the test is over")
         for tunnel in far.tunnels:
             tunnel.shut("the test is over")
@@ -158,6 +168,21 @@ async def test_another_workload_at_the_address() -> None:
         s.far.identity = BATCH
         with pytest.raises(CannotTunnel, match="sa/batch, expected"):
             await s.pool.tunnel(s.pod, s.key)
+
+
+async def test_a_tainted_peer() -> None:
+    """It may have a clean certificate soon: the error tells it from others."""
+    async with setting() as s:
+        (anchor,) = s.far.authority.bundle.anchors
+        ours = make_authority(datetime.now(UTC))
+        both = Bundle(TD, (anchor, *ours.bundle.anchors))
+        s.far.trusted = both
+        s.store.trust(Trust(2, both, frozenset({anchor.fingerprint})))
+        s.store.install(credential_for(ours, WEB, datetime.now(UTC)))
+        with pytest.raises(NotYetClean, match="is under the tainted anchor"):
+            await s.pool.tunnel(s.pod, s.key)
+        s.far.authority = ours
+        assert (await s.pool.tunnel(s.pod, s.key)).usable
 
 
 async def test_an_address_that_passes_on() -> None:

@@ -13,13 +13,19 @@ import trio
 import trio.testing
 
 from agent.identity.authority import Authority
+from agent.identity.bundle import Bundle
+from agent.identity.crl import RevocationList, Revocations
 from agent.identity.spiffe import SpiffeId
 from agent.identity.trust import Trust
 from agent.proxy.tls import Contexts, ContextStore, NoCredential, build_contexts
 from agent.proxy.transport import HandshakeFailed, Transport, TransportFailed
+from tests.unit.identity.crls import crl
 from tests.unit.identity.parts import (
     API,
     BATCH,
+    TD,
+    anchor_at,
+    authority_under,
     credential_for,
     make_authority,
 )
@@ -152,6 +158,37 @@ class TestContextStore:
         store.install(credential)
         with pytest.raises(NoCredential, match="ended at"):
             await store.wait(API, 5)
+
+    async def test_a_tainted_certificate(self, autojump_clock: trio.abc.Clock) -> None:
+        """It is not presented; who waits gets the clean one, or is told why."""
+        authority, clean = (make_authority(datetime.now(UTC)) for _ in range(2))
+        bundle = Bundle(TD, (*authority.bundle.anchors, *clean.bundle.anchors))
+        store = ContextStore()
+        store.trust(Trust(1, bundle))
+        store.install(credential_for(authority, API, datetime.now(UTC)))
+        assert store.current(API) is not None
+        tainted = frozenset({authority.bundle.anchors[0].fingerprint})
+        store.trust(Trust(2, bundle, tainted))
+        assert store.current(API) is None
+        with pytest.raises(NoCredential, match=r"our own certificate 1 .* tainted"):
+            await store.wait(API, 5)
+        store.install(credential_for(clean, API, datetime.now(UTC), serial=2))
+        assert (await store.wait(API, 5)).svid.serial == 2
+
+    async def test_a_revoked_certificate(self) -> None:
+        """Nor is one that is on a list, until its number is taken off it again."""
+        now = datetime.now(UTC)
+        anchor = anchor_at(now)
+        authority = authority_under(anchor, now)
+        store = ContextStore()
+        store.trust(Trust(1, authority.bundle))
+        store.install(credential_for(authority, API, now, serial=0xB))
+        # The authority's issuer has the number 0xB, under the anchor.
+        listed = RevocationList.parse(crl(anchor, 0xB, now=now))
+        store.revoke(Revocations([listed]))
+        assert store.current(API) is None
+        store.revoke(Revocations())
+        assert store.current(API) is not None
 
     async def test_gives_up(self, autojump_clock: trio.abc.Clock) -> None:
         """The error names the identity."""

@@ -7,19 +7,20 @@ import errno
 import os
 import socket
 import struct
+from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
 
 from agent.errors import PodlockError
-from agent.hbone.connection import ConnectRequest
+from agent.hbone.connection import ConnectRequest, ErrorCode
 from agent.hbone.events import DataReceived
 from agent.hbone.frames import FrameType, frame
 from agent.proxy.session import Meter, Traffic
 from agent.proxy.sockets import closing
 from agent.proxy.transport import Transport
-from agent.proxy.tunnel import TunnelLost
+from agent.proxy.tunnel import Tunnel, TunnelLost
 from agent.proxy.tunnel_stream import TunnelStream
 from agent.tcp import tune
 from tests.unit.identity.parts import API, BATCH
@@ -336,3 +337,45 @@ class TestAPeerThatDoesNotRead:
                 mock_clock.jump(LIMITS.ping_interval_seconds)
                 await trio.testing.wait_all_tasks_blocked()
             assert ends.tunnel.closed == "the peer has been silent for 30 s"
+
+
+class TestAge:
+    @pytest.mark.parametrize("seconds", [10.0, 25.0])
+    async def test_an_old_one_is_drained(
+        self, mock_clock: trio.testing.MockClock, seconds: float
+    ) -> None:
+        """Past its age it takes no new stream; what is under way goes on."""
+        async with joined() as ends:
+            ends.client._limits = replace(LIMITS, tunnel_max_age_seconds=seconds)
+            client, _server = await ends.connect()
+            await pass_time(mock_clock, ends, seconds - 5)
+            assert is_usable(ends.client)
+            await pass_time(mock_clock, ends, 15)
+            assert not is_usable(ends.client)
+            assert ends.client.closed is None
+            await client.send_all(b"still here")
+
+    async def test_a_peer_that_does_not_want_us(self) -> None:
+        """INADEQUATE_SECURITY is about our certificate: another one may do."""
+        async with scripted() as ends:
+            ends.codec.goaway(ErrorCode.INADEQUATE_SECURITY)
+            ends.say()
+            with trio.fail_after(5):
+                while not ends.tunnel.unwelcome:
+                    await trio.testing.wait_all_tasks_blocked()
+            assert not ends.tunnel.usable
+
+
+def is_usable(tunnel: Tunnel) -> bool:
+    return tunnel.usable
+
+
+async def pass_time(
+    clock: trio.testing.MockClock, ends: Joined, seconds: float
+) -> None:
+    """Let time pass in steps that leave both ends the time to answer pings."""
+    step = LIMITS.ping_interval_seconds / 2
+    for _ in range(int(seconds / step)):
+        clock.jump(step)
+        for _ in range(5):
+            await trio.testing.wait_all_tasks_blocked(0.005)
