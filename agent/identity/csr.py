@@ -32,6 +32,20 @@ MAX_CSR_BYTES: Final = 16 * 1024
 # Who signs with less today can sign with one of these as well.
 _DIGESTS: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
+# What a request can break.
+RULES: Final = (
+    Rule.MALFORMED,
+    Rule.SIZE,
+    Rule.KEY_KIND,
+    Rule.WEAK_DIGEST,
+    Rule.POSSESSION,
+    Rule.LEAF_IS_CA,
+    Rule.KEY_USAGE,
+    Rule.URI_SAN,
+    Rule.OTHER_NAMES,
+    Rule.SPIFFE_ID,
+)
+
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 

@@ -16,7 +16,7 @@ from typing import Protocol
 from agent.errors import Refused
 from agent.identity import pem
 from agent.identity.authority import RESERVED_SEGMENT, Authority
-from agent.identity.certificate import Svid, inspect
+from agent.identity.certificate import Rule, Svid, inspect
 from agent.identity.csr import InvalidCsr, check_csr
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.token import AdminCaller, Caller, NodeCaller, WorkloadCaller
@@ -32,7 +32,6 @@ class NodeRegistry(Protocol):
 class SigningReason(Enum):
     """Why no certificate; the value is what the caller is told."""
 
-    MALFORMED_CSR = "malformed_csr"
     WRONG_TRUST_DOMAIN = "wrong_trust_domain"
     RESERVED_IDENTITY = "reserved_identity"
     NOT_ON_NODE = "identity_not_on_node"
@@ -43,11 +42,21 @@ class SigningRefused(Refused):
     """No certificate for this request; `identity` is None where it cannot be read."""
 
     def __init__(
-        self, reason: SigningReason, message: str, identity: SpiffeId | None = None
+        self,
+        reason: SigningReason | Rule,
+        message: str,
+        identity: SpiffeId | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.identity = identity
+
+    @property
+    def code(self) -> str:
+        """The reason for programs; for a CSR, the rule that it breaks."""
+        if isinstance(self.reason, Rule):
+            return f"csr_{self.reason.name.lower()}"
+        return self.reason.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +99,13 @@ def _read(csr_pem: bytes) -> tuple[bytes, SpiffeId]:
     try:
         blocks = pem.parse(csr_pem, pem.CERTIFICATE_REQUEST)
         if len(blocks) != 1:
-            raise InvalidCsr(f"CSR: expected one PEM block, found {len(blocks)}")
+            message = f"expected one PEM block, found {len(blocks)}"
+            raise InvalidCsr(f"CSR: {message}")
         return blocks[0], check_csr(blocks[0]).spiffe_id
-    except (InvalidCsr, pem.InvalidPem) as error:
-        raise SigningRefused(SigningReason.MALFORMED_CSR, str(error)) from error
+    except InvalidCsr as error:
+        raise SigningRefused(error.rule, str(error)) from error
+    except pem.InvalidPem as error:
+        raise SigningRefused(Rule.MALFORMED, str(error)) from error
 
 
 def _authorize(

@@ -2,72 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import httpx
 import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from agent.identity.asgi import Message
-from agent.identity.csr import make_csr
-from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService
-from agent.identity.key import PrivateKey
-from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
+from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Limits
+from agent.identity.limits import Rate
 from agent.identity.report import TrustReport
-from agent.identity.reviewing import JoinTokens
-from agent.identity.spiffe import SpiffeId
 from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle
 from agent.identity.spiffe_bundle import parse as parse_spiffe
-from agent.identity.token import Caller, NodeCaller, TokenKey, issue_token
+from agent.identity.token import Caller
 from agent.identity.trust import Trust
-from tests.unit.identity.parts import API, BATCH, NOW, TD, at_work, make_authority
-
-AUTHORITY = make_authority()
-KEY = TokenKey(b"k" * 32)
-HOUR = timedelta(hours=1)
-TOKEN = issue_token(KEY, TD, NodeCaller("n1", "id-1"), now=NOW, ttl=HOUR)
-BEARER = {b"authorization": b"Bearer " + TOKEN.encode()}
-
-
-def service(away: timedelta = timedelta(0)) -> IdentityService:
-    """The application, at NOW or some time away from it."""
-    callers = JoinTokens(KEY, TD, clock=lambda: NOW)
-    issuance = at_work(AUTHORITY, ("n1", API), clock=lambda: NOW + away)
-    return IdentityService(issuance, callers)
-
-
-def body(identity: SpiffeId = API) -> dict[str, str]:
-    der = make_csr(identity, PrivateKey.generate())
-    return {"csr": format_blocks([der], CERTIFICATE_REQUEST).decode()}
-
-
-async def ask(
-    method: str,
-    path: str,
-    app: IdentityService | None = None,
-    *,
-    headers: dict[bytes, bytes] = BEARER,
-    content: bytes | AsyncIterator[bytes] | None = None,
-) -> httpx.Response:
-    transport = httpx.ASGITransport(app=app or service())  # type: ignore[arg-type]
-    async with httpx.AsyncClient(
-        transport=transport, base_url="https://identity", trust_env=False
-    ) as client:
-        return await client.request(method, path, headers=headers, content=content)
-
-
-def reason(response: httpx.Response) -> tuple[int, str]:
-    error = response.json()["error"]
-    assert error["message"]
-    return response.status_code, error["reason"]
-
-
-def encoded(document: object) -> bytes:
-    return json.dumps(document).encode()
+from tests.unit.identity.asking import (
+    ADMIN,
+    AUTHORITY,
+    BEARER,
+    TOKEN,
+    ask,
+    body,
+    encoded,
+    reason,
+    service,
+)
+from tests.unit.identity.parts import (
+    API,
+    BATCH,
+    TD,
+    MemoryAudit,
+    at_work,
+    make_authority,
+)
 
 
 async def test_signs() -> None:
@@ -122,8 +91,8 @@ async def test_is_a_spiffe_bundle_endpoint() -> None:
         (b'{"csr": "\xff"}', (400, "malformed_request")),
         (b'{"csr": "\\ud800"}', (400, "malformed_request")),
         (b'{"x": ' + b"[" * 30_000, (400, "malformed_request")),
-        (b'{"csr": ""}', (400, "malformed_csr")),
-        (b'{"csr": "noise"}', (400, "malformed_csr")),
+        (b'{"csr": ""}', (400, "csr_malformed")),
+        (b'{"csr": "noise"}', (400, "csr_malformed")),
         (encoded(body(BATCH)), (403, "identity_not_on_node")),
         (b" " * (MAX_BODY_BYTES + 1), (413, "too_large")),
     ],
@@ -339,3 +308,73 @@ async def test_takes_part_in_start_and_end() -> None:
 
     await service()({"type": "lifespan"}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def test_tells_its_state_to_admins() -> None:
+    """Who signs, who needs what, and how often each thing happened."""
+    app = service()
+    await ask("POST", "/v1/sign", app, content=encoded(body()))
+    await ask("POST", "/v1/sign", app, content=encoded(body(BATCH)))
+    response = await ask("GET", "/v1/state", app, headers=ADMIN)
+    assert response.status_code == 200
+    told = response.json()
+    assert told["anchors"][0]["role"] == "signing"
+    assert [node["node"] for node in told["nodes"]] == ["n1"]
+    assert told["counters"] == {
+        "issued": 1,
+        "refused:identity_not_on_node": 1,
+        "http:403:identity_not_on_node": 1,
+    }
+    assert reason(await ask("GET", "/v1/state", app)) == (403, "not_an_admin")
+    refused = await ask("POST", "/v1/sign", app, headers=ADMIN, content=encoded(body()))
+    assert reason(refused) == (403, "not_the_callers_identity")
+
+
+async def test_limits_one_node_and_not_the_others() -> None:
+    """429 says when to come again; the log and the counters know."""
+    app = service(limits=Limits(Rate(per_second=0.5, burst=1)))
+    await ask("POST", "/v1/sign", app, content=encoded(body()))
+    with capture_logs() as lines:
+        response = await ask("POST", "/v1/sign", app, content=encoded(body()))
+    assert reason(response) == (429, "too_many_requests")
+    assert response.headers["retry-after"] == "2"
+    assert [line["reason"] for line in lines] == ["rate"]
+    assert app.issuance.counts["http:429:too_many_requests"] == 1
+    assert (await ask("GET", "/v1/state", app, headers=ADMIN)).status_code == 200
+
+
+async def test_limits_what_is_in_hand_at_once() -> None:
+    """One that drips its body holds a place, and no more than that."""
+    app = service(limits=Limits(concurrent=1))
+    begun, go_on = trio.Event(), trio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        begun.set()
+        await go_on.wait()
+        yield encoded(body())
+
+    async def first() -> None:
+        response = await ask("POST", "/v1/sign", app, content=slow())
+        assert response.status_code == 200
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(first)
+        await begun.wait()
+        response = await ask("POST", "/v1/sign", app, content=encoded(body()))
+        assert reason(response) == (503, "overloaded")
+        assert response.headers["retry-after"] == "1"
+        go_on.set()
+    again = await ask("POST", "/v1/sign", app, content=encoded(body()))
+    assert again.status_code == 200
+
+
+async def test_a_full_disk_is_an_outage() -> None:
+    """No certificate without its audit line; the caller asks again."""
+    app = service(audit=FULL)
+    response = await ask("POST", "/v1/sign", app, content=encoded(body()))
+    assert reason(response) == (503, "audit_unavailable")
+    assert "chain" not in response.json()
+
+
+FULL = MemoryAudit()
+FULL.full = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agent.identity.certificate import Rule
 from agent.identity.csr import make_csr
 from agent.identity.key import PrivateKey
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
@@ -64,7 +65,7 @@ def test_refuses_a_malformed_request(csr_pem: bytes) -> None:
     """Exactly one readable CSR, before anything else is asked."""
     with pytest.raises(SigningRefused) as caught:
         ask(NODE, csr_pem)
-    assert caught.value.reason is SigningReason.MALFORMED_CSR
+    assert caught.value.reason is Rule.MALFORMED
     assert caught.value.identity is None
 
 
