@@ -33,8 +33,8 @@ def traffic_starts(world: World, notes: Notes) -> None:
 
 def issuer_rotated(world: World, notes: Notes) -> None:
     """Three times; each time every workload has a certificate under the new one."""
+    before = world.authority()["issuer"]["fingerprint"]
     for _ in range(ROTATIONS):
-        before = world.authority()["issuer"]["fingerprint"]
         began = time.monotonic()
         _command(world, notes, "rotate-issuer")
         issuer = world.authority()["issuer"]["fingerprint"]
@@ -44,6 +44,7 @@ def issuer_rotated(world: World, notes: Notes) -> None:
         )
         notes.saw(f"every workload presents a certificate under it {took:.1f} s later")
         _watch(world, notes, began)
+        before = issuer
 
 
 def _all_under(world: World, issuer: str) -> bool:
