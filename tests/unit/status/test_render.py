@@ -13,7 +13,8 @@ from rich.console import Console
 from agent.status.documents import Name
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
-from agent.status.render import plain, render, size, span, when
+from agent.status.render import render
+from agent.status.tables import plain, size, span, when
 
 from .samples import (
     ANCHOR,

@@ -1,4 +1,4 @@
-"""What control does with trust and revocation lists, and what it says of them."""
+"""What a node does with trust and revocation lists, and what it says of them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestLists:
     def test_reach_every_worker(self, bench: Bench) -> None:
         """Those that run, and those that start later, before any pod."""
         bench.adopt(pod("web", "10.0.0.1"))
-        bench.control.adopt_crls(CrlNews((CURRENT,)))
+        bench.control.allegiance.adopt_crls(CrlNews((CURRENT,)))
         expected = instructions.RevocationsUpdated((CURRENT.der,))
         assert bench.told[-1] == expected
         state = [message for message, _ in bench.control._state()]
@@ -71,8 +71,8 @@ class TestLists:
     def test_a_fault_is_told_once(self, bench: Bench) -> None:
         """And stands in the status for as long as it lasts; no worker hears of it."""
         news = CrlNews((), {"/etc/crl": "cannot be read"})
-        bench.control.adopt_crls(news)
-        bench.control.adopt_crls(news)
+        bench.control.allegiance.adopt_crls(news)
+        bench.control.allegiance.adopt_crls(news)
         assert events(bench.control) == [("problem", "cannot be read")]
         assert bench.told == []
         (problem,) = ControlReporter(bench.control)._problems()
@@ -80,8 +80,8 @@ class TestLists:
 
     def test_an_outdated_one_is_told_once(self, bench: Bench) -> None:
         """It stays in force, and the status says what that means."""
-        bench.control.adopt_crls(CrlNews((LATE, CURRENT)))
-        bench.control.tell_outdated()
+        bench.control.allegiance.adopt_crls(CrlNews((LATE, CURRENT)))
+        bench.control.allegiance.tell_outdated()
         told = [text for kind, text in events(bench.control) if kind == "crl-outdated"]
         assert len(told) == 1
         assert "expected a newer one" in told[0]
@@ -96,7 +96,7 @@ class TestTrust:
         """The slowest one counts; one that has just started has none."""
         control = bench.control
         assert control.workers.trust_version == 0
-        control._adopt_trust(Trust(5, BUNDLE))
+        control.allegiance.adopt(Trust(5, BUNDLE))
         installed(control, 5, 4)
         assert control.workers.trust_version == 4
         installed(control, 5, 5)
@@ -107,12 +107,12 @@ class TestTrust:
     def test_no_report_before_that(self, bench: Bench) -> None:
         """The authority must not take a node for further than it is."""
         control = bench.control
-        control._adopt_trust(Trust(5, BUNDLE))
-        assert control._trust_report() is None
+        control.allegiance.adopt(Trust(5, BUNDLE))
+        assert control.allegiance.report() is None
         installed(control, 5, None)
-        assert control._trust_report() is None
+        assert control.allegiance.report() is None
         installed(control, 5, 5)
-        report = control._trust_report()
+        report = control.allegiance.report()
         assert report is not None
         assert (report.node, report.version) == ("n1", 5)
 
@@ -121,10 +121,10 @@ class TestTrust:
         control = bench.control
         (anchor,) = BUNDLE.anchors
         names = frozenset({anchor.fingerprint})
-        control._adopt_trust(Trust(5, BUNDLE, retiring=names))
-        control._credentials[WEB] = credential_for(AUTHORITY, WEB, NOW)
+        control.allegiance.adopt(Trust(5, BUNDLE, retiring=names))
+        control.allegiance.install(credential_for(AUTHORITY, WEB, NOW))
         installed(control, 5, 4)
-        control.trust_reports.acknowledged = 3
+        control.allegiance.reports.acknowledged = 3
         told = ControlReporter(control)._certificates()
         assert told["trust"] == {
             "version": 5,
@@ -135,7 +135,7 @@ class TestTrust:
             "tainted": [],
         }
         assert told["bundle"][0]["state"] == "retiring"
-        assert control.chains[WEB].anchor == anchor.fingerprint
-        control._adopt_trust(Trust(6, BUNDLE, tainted=names, retiring=names))
+        assert control.allegiance.chains[WEB].anchor == anchor.fingerprint
+        control.allegiance.adopt(Trust(6, BUNDLE, tainted=names, retiring=names))
         told = ControlReporter(control)._certificates()
         assert told["bundle"][0]["state"] == "tainted"
