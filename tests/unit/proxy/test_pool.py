@@ -15,7 +15,7 @@ import trio.testing
 
 from agent.addresses import SocketAddress, TunnelAddress
 from agent.errors import PodlockError
-from agent.hbone.connection import Connection, ConnectRequest, Role
+from agent.hbone.connection import Connection, ConnectRequest, ErrorCode, Role
 from agent.identity.authority import Authority
 from agent.identity.bundle import Bundle
 from agent.identity.spiffe import SpiffeId
@@ -221,6 +221,19 @@ async def test_drained() -> None:
             while tunnel.closed is None:
                 await trio.testing.wait_all_tasks_blocked()
         assert tunnel.closed == "drained"
+
+
+async def test_an_aged_tunnel_gets_a_successor() -> None:
+    """It drains: what is on it goes on, and the next connection shakes hands."""
+    async with setting() as s:
+        old = await s.pool.tunnel(s.pod, s.key)
+        stream = old.open_stream(ConnectRequest("127.0.0.1:80"))
+        old.drain()
+        new = await s.pool.tunnel(s.pod, s.key)
+        assert new is not old
+        assert old.closed is None
+        assert old.streams == 1
+        stream.abort(ErrorCode.CANCEL)
 
 
 async def test_bulk_gets_a_sister() -> None:
