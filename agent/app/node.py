@@ -165,5 +165,12 @@ async def certificate_source(
     assert identity.anchors is not None
     assert identity.token is not None
     anchors = await trio.Path(identity.anchors).read_bytes()
-    async with IdentityClient(identity.service, anchors, identity.token) as client:
+    client = IdentityClient(
+        identity.service,
+        anchors,
+        identity.token,
+        anchors_file=identity.anchors,
+        memory=config.state_dir / "trust.json",
+    )
+    async with client:
         yield client, None
