@@ -226,6 +226,12 @@ class Tunnel:
             self.codec.goaway()
             self.wake()
 
+    def end_streams(self, opened_before: float, reason: str) -> None:
+        """Streams from before that time (trio's clock) fail with TunnelLost."""
+        for stream in list(self._streams.values()):
+            if stream.opened_at < opened_before:
+                stream.fail(TunnelLost(reason))
+
     def _part(self) -> None:
         """
         Drained: close when the peer has read all, which its answer to a ping shows.

@@ -53,6 +53,7 @@ class TunnelStream:
     def __init__(self, tunnel: Tunnel, stream_id: int) -> None:
         self.tunnel = tunnel
         self.id = stream_id
+        self.opened_at = trio.current_time()
         self._status: int | None = None
         self._failure: PodlockError | None = None
         self._news: trio.Event | None = None

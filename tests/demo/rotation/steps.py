@@ -118,6 +118,7 @@ def issuer_tainted(world: World, notes: Notes) -> None:
         traffic.stream(world.pods[source], world.pods[to], fresh)
     under = set(traffic.flowing()) - old
     notes.did(f"{len(under)} more streams, on tunnels under the issuer of now")
+    time.sleep(world.effort.ripen_seconds)
     began = time.monotonic()
     _command(world, notes, "taint", tainted)
     took = world.until(
@@ -132,8 +133,8 @@ def issuer_tainted(world: World, notes: Notes) -> None:
         f"the last {last:.1f} s after the command",
         len(closed) == len(under) and last < CLOSED_WITHIN_SECONDS,
     )
-    rests = [each for each in world.connections() if _rests_on(each, tainted)]
-    notes.saw("no open connection rests on it, at either end", not rests)
+    world.until(partial(_nothing_rests, world, tainted), "nothing rests on it")
+    notes.saw("no open connection rests on it, at either end")
     world.figures |= {
         "streams_under_the_taint": len(under),
         "closed_after_seconds": round(last, 2),
@@ -165,9 +166,9 @@ def all_is_told(world: World, notes: Notes) -> None:
     notes.saw(f"bytes lost, doubled or altered: on {len(wrong)} streams", not wrong)
 
 
-def _rests_on(connection: Document, issuer: str) -> bool:
-    peer = connection["peer"]
-    return peer is not None and peer["issuer"] == issuer
+def _nothing_rests(world: World, issuer: str) -> bool:
+    peers = (connection["peer"] for connection in world.connections())
+    return all(peer is None or peer["issuer"] != issuer for peer in peers)
 
 
 def _command(world: World, notes: Notes, *arguments: str) -> Document:
