@@ -268,10 +268,10 @@ async def test_only_so_many_beside_bulk() -> None:
 async def test_is_open_until_the_last_has_closed() -> None:
     """A worker that drains waits for it."""
     async with setting() as s:
-        assert not any(s.pool.tunnels())
+        assert not any(s.pool.open_tunnels())
         await s.pool.tunnel(s.pod, s.key)
-        assert any(s.pool.tunnels())
+        assert any(s.pool.open_tunnels())
         s.pool.drain()
         with trio.fail_after(5):
-            while any(s.pool.tunnels()):
+            while any(s.pool.open_tunnels()):
                 await trio.lowlevel.checkpoint()
