@@ -120,13 +120,14 @@ async def _serve(
             nursery.start_soon(authority.follow, tell)
             domains = config.federation.domains
             nursery.start_soon(keep_federated, domains, authority, tell)
-        await nursery.start(control.renewer.run)
+        await nursery.start(control.allegiance.renewer.run)
         if config.identity.crl is not None:
             # Before the workers: the first handshake already asks these lists.
-            await nursery.start(crl_files.run, config.identity.crl, control.adopt_crls)
+            adopt = control.allegiance.adopt_crls
+            await nursery.start(crl_files.run, config.identity.crl, adopt)
         await nursery.start(control.workers.run)
         await nursery.start(directory.run, config.manifests, control.adopt)
-        nursery.start_soon(control.trust_reports.run)
+        nursery.start_soon(control.allegiance.reports.run)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
@@ -136,7 +137,7 @@ async def _reconcile(control: Control) -> None:
     while True:
         await trio.sleep(RECONCILE_SECONDS)
         control.reconcile()
-        control.tell_outdated()
+        control.allegiance.tell_outdated()
 
 
 async def _trace(direct: Direct) -> None:
@@ -166,5 +167,12 @@ async def certificate_source(
     assert identity.anchors is not None
     assert identity.token is not None
     anchors = await trio.Path(identity.anchors).read_bytes()
-    async with IdentityClient(identity.service, anchors, identity.token) as client:
+    client = IdentityClient(
+        identity.service,
+        anchors,
+        identity.token,
+        anchors_file=identity.anchors,
+        memory=config.state_dir / "trust.json",
+    )
+    async with client:
         yield client, None

@@ -235,7 +235,7 @@ class Worker:
         self._register.incident("tunnel-recalled", name, text)
 
     def _tunnels(self) -> Iterator[Tunnel]:
-        yield from self._pool.tunnels()
+        yield from self._pool.open_tunnels()
         for pod in self._pods.values():
             yield from pod.tunnels
 

@@ -294,6 +294,27 @@ def taint(
     _done(place, as_json, text, fingerprint=mark.fingerprint)
 
 
+@ca.command("revoke")
+@with_authority
+@click.argument("serial")
+@as_json
+def revoke(serial: str, as_json: bool, **names: Any) -> None:
+    """
+    Put one certificate on the issuer's revocation list, by its serial number (hex).
+
+    Agents read the list from where `identity.crl` points.
+    """
+    from agent.identity import revocation
+    from agent.identity.store import AUDIT_LOG
+
+    place = place_of(**names)
+    named = place.config.authority.audit_log
+    log = named or place.store.directory / AUDIT_LOG
+    revoked, path = revocation.revoke(place.store, log, serial, place.now)
+    text = f"{path}: revokes {serial} of {revoked.identity}"
+    _done(place, as_json, text, file=str(path), identity=revoked.identity)
+
+
 @ca.command("forget-node")
 @with_authority
 @click.argument("node")

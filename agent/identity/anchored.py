@@ -33,11 +33,17 @@ class AnchoredTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, anchors_pem: bytes) -> None:
         """Raises: ssl.SSLError, ValueError for text that holds no certificate."""
-        context = _context(anchors_pem, frozenset())
-        names = map(fingerprint, context.get_ca_certs(binary_form=True))
-        self._judged_by = frozenset(names), frozenset[str]()
+        context = context_for(anchors_pem)
+        self._judged_by = _names(context), frozenset[str]()
         self._current = _transport(context)
         self._earlier: list[httpx.AsyncHTTPTransport] = []
+
+    def configure(self, anchors_pem: bytes) -> None:
+        """Begin anew with other anchors. Raises: as the constructor."""
+        context = context_for(anchors_pem)
+        self._judged_by = _names(context), frozenset()
+        self._earlier.append(self._current)
+        self._current = _transport(context)
 
     def trust(self, trust: Trust) -> bool:
         """Shake hands under this from now on; whether that is something new."""
@@ -50,7 +56,7 @@ class AnchoredTransport(httpx.AsyncBaseTransport):
         self._judged_by = judged_by
         self._earlier.append(self._current)
         pem = "".join(ssl.DER_cert_to_PEM_cert(anchor.der) for anchor in good)
-        self._current = _transport(_context(pem.encode(), trust.tainted))
+        self._current = _transport(context_for(pem.encode(), trust.tainted))
         return True
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -70,12 +76,19 @@ def _transport(context: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
     return httpx.AsyncHTTPTransport(verify=context, trust_env=False, limits=_LIMITS)
 
 
-def _context(anchors_pem: bytes, tainted: frozenset[str]) -> ssl.SSLContext:
+def context_for(
+    anchors_pem: bytes, tainted: frozenset[str] = frozenset()
+) -> ssl.SSLContext:
+    """A client's context. Raises: ssl.SSLError, ValueError for no certificates."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(cadata=anchors_pem.decode("ascii"))
     context.sslobject_class = _refusing(tainted)
     return context
+
+
+def _names(context: ssl.SSLContext) -> frozenset[str]:
+    return frozenset(map(fingerprint, context.get_ca_certs(binary_form=True)))
 
 
 def _refusing(tainted: frozenset[str]) -> type[ssl.SSLObject]:

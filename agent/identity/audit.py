@@ -99,7 +99,7 @@ def record_refused(log: Logger, caller: Caller, refused: SigningRefused) -> None
     log.warning(
         "certificate refused",
         identity=str(refused.identity) if refused.identity else None,
-        reason=refused.reason.value,
+        reason=refused.code,
         detail=str(refused),
         **caller_facts(caller),
     )

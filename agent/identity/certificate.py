@@ -36,7 +36,8 @@ class Rule(Enum):
     """
     What a certificate, or a peer's whole chain, can break; one reason for each.
 
-    The first group is judged here, the second in `peer` and `openssl_verdict`.
+    The first group is judged here, the second in `peer` and `openssl_verdict`, the
+    third in `csr`, for what a request can break besides.
     """
 
     SIZE = "certificate is too large"
@@ -68,6 +69,9 @@ class Rule(Enum):
     FOREIGN_ANCHOR = "under another trust domain's anchor"
     IDENTITY = "not the identity that we asked for"
     NOT_VERIFIED = "does not verify"
+
+    POSSESSION = "not signed by the key that it carries"
+    OTHER_NAMES = "another name than the one SPIFFE ID"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -15,6 +14,7 @@ import msgspec
 import trio
 
 from agent.errors import InputError
+from agent.identity.acquaintance import Acquaintance, InvalidAnchors
 from agent.identity.anchored import AnchoredTransport
 from agent.identity.authority import SERVICE_NAME
 from agent.identity.endpoints import HEARTBEAT
@@ -25,6 +25,7 @@ from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
 from agent.identity.token import MAX_TOKEN_BYTES
 from agent.identity.trust import MAX_TRUST_BYTES, UNREADABLE, InvalidTrust, Trust
 from agent.identity.wire import AcknowledgedAnswer, ErrorAnswer, SignAnswer
+from agent.log import logger
 
 # A trust document, and a chain.
 MAX_ANSWER_BYTES: Final = MAX_TRUST_BYTES + 64 * 1024
@@ -39,7 +40,7 @@ _Answer = TypeVar("_Answer", bound=msgspec.Struct)
 
 
 class InvalidClientSettings(InputError):
-    """An address, bundle or token file that cannot be used."""
+    """An address that cannot be used."""
 
 
 class IdentityClient:
@@ -47,8 +48,8 @@ class IdentityClient:
     A `CertificateSource` across the network; `async with` closes its connections.
 
     The service must present a certificate for the name `identity.podlock.internal`,
-    whatever the URL's host is: under `anchors_pem` at first, then under what it has
-    told us to trust.
+    whatever the URL's host is, under `anchors_pem`, or under the anchors of the trust
+    that it told last.
     """
 
     def __init__(
@@ -57,24 +58,33 @@ class IdentityClient:
         anchors_pem: bytes,
         token_file: Path,
         *,
+        anchors_file: Path | None = None,
+        memory: Path | None = None,
         timeout: timedelta = timedelta(seconds=10),
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """
-        Args: transport replaces the network, in tests.
+        Args: anchors_file is where the anchors came from, read again as it changes;
+        memory keeps what the service told across restarts; transport replaces the
+        network, in tests.
 
-        Raises: InvalidClientSettings for a URL without https or bad anchors.
+        Raises: InvalidClientSettings for a URL without https; InvalidAnchors.
         """
         if not url.startswith("https://"):
             raise InvalidClientSettings(f"identity service {url!r}: expected https://")
         self._token_file = trio.Path(token_file)
-        self._anchored = _anchored(anchors_pem)
+        self._anchors_file = trio.Path(anchors_file) if anchors_file else None
+        self._known = Acquaintance(anchors_pem, memory)
+        self._anchored = AnchoredTransport(anchors_pem)
+        if self._known.trust is not None:
+            self._anchored.trust(self._known.trust)
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=timeout.total_seconds(),
             trust_env=False,
             transport=transport or self._anchored,
         )
+        self._log = logger(part="identity")
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,10 +111,14 @@ class IdentityClient:
 
     async def watch(self) -> AsyncGenerator[Trust, None]:
         """The trust in force, then each change. Raises: IdentityUnavailable."""
+        told: Trust | None = None
         while True:
             async with aclosing(self._watch()) as changes:
                 async for trust in changes:
-                    yield trust
+                    await self._remember(trust)
+                    if trust != told:
+                        told = trust
+                        yield trust
                     if self._anchored.trust(trust):
                         break  # the next word comes from who can show a good chain
 
@@ -140,6 +154,28 @@ class IdentityClient:
             extensions={"sni_hostname": SERVICE_NAME},
         )
 
+    async def _read_anchors(self) -> None:
+        """The configured file, should somebody have replaced it."""
+        if self._anchors_file is None:
+            return
+        file = str(self._anchors_file)
+        try:
+            anchors_pem = await self._anchors_file.read_bytes()
+            news = self._known.configure(anchors_pem)
+        except (OSError, InvalidAnchors) as error:
+            # Half written, or gone: what we know is good enough to ask.
+            self._log.warning("anchors not read", file=file, error=str(error))
+            return
+        if news:
+            self._anchored.configure(anchors_pem)
+            self._log.info("anchors replaced", file=file)
+
+    async def _remember(self, trust: Trust) -> None:
+        try:
+            await trio.to_thread.run_sync(self._known.learn, trust)
+        except OSError as error:
+            self._log.warning("trust not remembered", error=str(error))
+
     async def _with_token(self, request: httpx.Request) -> httpx.Request:
         request.headers["authorization"] = f"Bearer {await self._token()}"
         return request
@@ -156,6 +192,7 @@ class IdentityClient:
         return token.decode()
 
     async def _ask(self, request: httpx.Request) -> bytes:
+        await self._read_anchors()
         with _unavailable(request):
             async with _answer(self._http, request) as (response, chunks):
                 body = await _whole(chunks)
@@ -165,6 +202,7 @@ class IdentityClient:
 
     async def _lines(self, request: httpx.Request) -> AsyncGenerator[bytes, None]:
         """An answer's lines, without their ends. Raises: IdentityUnavailable."""
+        await self._read_anchors()
         with _unavailable(request):
             async with _answer(self._http, request) as (response, chunks):
                 if response.status_code != 200:
@@ -190,14 +228,6 @@ def _unavailable(request: httpx.Request) -> Iterator[None]:
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         message = f"identity service {request.url}: {_innermost(error)}"
         raise IdentityUnavailable(message) from error
-
-
-def _anchored(anchors_pem: bytes) -> AnchoredTransport:
-    try:
-        return AnchoredTransport(anchors_pem)
-    except (ssl.SSLError, ValueError) as error:
-        message = f"trust anchors for the identity service: {error}"
-        raise InvalidClientSettings(message) from error
 
 
 def _innermost(error: BaseException) -> str:

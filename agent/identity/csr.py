@@ -8,14 +8,14 @@ in it is copied into a certificate, so whatever could mean more is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 from agent.errors import InputError
+from agent.identity.certificate import Rule
 from agent.identity.key import (
     InvalidKey,
     PrivateKey,
@@ -25,31 +25,36 @@ from agent.identity.key import (
 )
 from agent.identity.spiffe import InvalidSpiffeId, SpiffeId
 
-_STRONG: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
-
 # Ours have about 300 bytes.
 MAX_CSR_BYTES: Final = 16 * 1024
 
 
-class CsrFault(Enum):
-    """What is wrong with a request; the value is what the caller is told."""
+# Who signs with less today can sign with one of these as well.
+_DIGESTS: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 
-    MALFORMED = "csr_malformed"
-    SIZE = "csr_too_large"
-    KEY_KIND = "csr_key_kind"
-    WEAK_SIGNATURE = "csr_weak_signature"
-    NOT_PROVEN = "csr_not_signed_by_its_key"
-    ASKS_FOR_CA = "csr_asks_for_ca"
-    NAMES = "csr_names"
-    SPIFFE_ID = "csr_spiffe_id"
+# What a request can break.
+RULES: Final = (
+    Rule.MALFORMED,
+    Rule.SIZE,
+    Rule.KEY_KIND,
+    Rule.WEAK_DIGEST,
+    Rule.POSSESSION,
+    Rule.LEAF_IS_CA,
+    Rule.KEY_USAGE,
+    Rule.URI_SAN,
+    Rule.OTHER_NAMES,
+    Rule.SPIFFE_ID,
+)
+
+_Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
 class InvalidCsr(InputError):
     """A signing request that we do not sign; the message says what to change."""
 
-    def __init__(self, fault: CsrFault, message: str) -> None:
-        super().__init__(f"CSR: {message}")
-        self.fault = fault
+    def __init__(self, message: str, rule: Rule = Rule.MALFORMED) -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +91,28 @@ def check_csr(der: bytes) -> CheckedRequest:
     Read a request from outside.
 
     Raises: InvalidCsr unless it is well formed, at most MAX_CSR_BYTES, signed by
-    the key it carries, with a P-256, P-384 or Ed25519 key, exactly one URI SAN that
-    is a SPIFFE ID, no other name, and no wish to be a CA.
+    the key it carries with SHA-256 or better, with a P-256, P-384 or Ed25519 key,
+    exactly one URI SAN that is a SPIFFE ID, no other name, and no wish to be a CA.
     """
     if len(der) > MAX_CSR_BYTES:
-        message = f"{len(der)} bytes, expected at most {MAX_CSR_BYTES}"
-        raise InvalidCsr(CsrFault.SIZE, message)
+        text = f"CSR: {len(der)} bytes, expected at most {MAX_CSR_BYTES}"
+        raise InvalidCsr(text, Rule.SIZE)
+    request, extensions = _parse(der)
     try:
-        request = x509.load_der_x509_csr(der)
-        extensions = request.extensions
         key = workload_key(request.public_key())
         _require_proof(request)
     except InvalidKey as error:
-        raise InvalidCsr(CsrFault.KEY_KIND, str(error)) from error
+        raise InvalidCsr(f"CSR: {error}", Rule.KEY_KIND) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise InvalidCsr(f"CSR: {error}") from error
+    _refuse_ca(extensions)
+    return CheckedRequest(_spiffe_id(extensions), key)
+
+
+def _parse(der: bytes) -> tuple[x509.CertificateSigningRequest, x509.Extensions]:
+    try:
+        request = x509.load_der_x509_csr(der)
+        extensions = request.extensions
     except (
         ValueError,
         UnsupportedAlgorithm,
@@ -106,49 +120,50 @@ def check_csr(der: bytes) -> CheckedRequest:
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
     ) as error:
-        raise InvalidCsr(CsrFault.MALFORMED, str(error)) from error
-    _refuse_ca(extensions)
-    return CheckedRequest(_spiffe_id(extensions), key)
+        raise InvalidCsr(f"CSR: {error}") from error
+    return request, extensions
 
 
 def _require_proof(request: x509.CertificateSigningRequest) -> None:
-    # The digest first: a broken one is not even verified by every OpenSSL.
     digest = request.signature_hash_algorithm
-    if digest is not None and not isinstance(digest, _STRONG):
-        message = f"signed with {digest.name}, expected SHA-256 or longer"
-        raise InvalidCsr(CsrFault.WEAK_SIGNATURE, message)
+    if digest is not None and not isinstance(digest, _DIGESTS):
+        text = f"CSR: signed with {digest.name}, expected SHA-256 or better"
+        raise InvalidCsr(text, Rule.WEAK_DIGEST)
     if not request.is_signature_valid:
-        raise InvalidCsr(CsrFault.NOT_PROVEN, "not signed by the key that it carries")
+        raise InvalidCsr("CSR: not signed by the key that it carries", Rule.POSSESSION)
+
+
+def _find(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:
+    try:
+        return extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _refuse_ca(extensions: x509.Extensions) -> None:
-    for extension in extensions:
-        match extension.value:
-            case x509.BasicConstraints(ca=True):
-                what = "basicConstraints CA:TRUE"
-            case x509.KeyUsage(key_cert_sign=True):
-                what = "keyUsage keyCertSign"
-            case x509.KeyUsage(crl_sign=True):
-                what = "keyUsage cRLSign"
-            case _:
-                continue
-        raise InvalidCsr(CsrFault.ASKS_FOR_CA, f"asks for {what}, expected none")
+    constraints = _find(extensions, x509.BasicConstraints)
+    if constraints is not None and constraints.ca:
+        text = "CSR: asks for basicConstraints CA:TRUE, expected none"
+        raise InvalidCsr(text, Rule.LEAF_IS_CA)
+    usage = _find(extensions, x509.KeyUsage)
+    if usage is not None and (usage.key_cert_sign or usage.crl_sign):
+        text = "CSR: asks for keyCertSign or cRLSign, expected neither"
+        raise InvalidCsr(text, Rule.KEY_USAGE)
 
 
 def _spiffe_id(extensions: x509.Extensions) -> SpiffeId:
-    try:
-        names = list(
-            extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        )
-    except x509.ExtensionNotFound:
-        names = []
+    found = _find(extensions, x509.SubjectAlternativeName)
+    names = list(found) if found is not None else []
     match names:
         case [x509.UniformResourceIdentifier(value=uri)]:
             try:
                 return SpiffeId.parse(uri)
             except InvalidSpiffeId as error:
-                raise InvalidCsr(CsrFault.SPIFFE_ID, str(error)) from error
+                raise InvalidCsr(f"CSR: {error}", Rule.SPIFFE_ID) from error
         case _:
+            uris = sum(isinstance(n, x509.UniformResourceIdentifier) for n in names)
             kinds = ", ".join(type(name).__name__ for name in names) or "none"
-            message = f"expected one URI SAN and no other, found {kinds}"
-            raise InvalidCsr(CsrFault.NAMES, message)
+            raise InvalidCsr(
+                f"CSR: expected one URI SAN and no other, found {kinds}",
+                Rule.OTHER_NAMES if uris == 1 else Rule.URI_SAN,
+            )

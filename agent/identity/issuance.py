@@ -107,7 +107,7 @@ class Issuance:
             issued = await self._issue(caller, request)
         except SigningRefused as refused:
             record_refused(self._log, caller, refused)
-            self.counts[f"refused:{refused.reason.value}"] += 1
+            self.counts[f"refused:{refused.code}"] += 1
             raise
         except PodlockError as error:
             self.counts[f"failed:{type(error).__name__}"] += 1

@@ -27,7 +27,7 @@ class EmbeddedIdentity:
         try:
             issued = await self._issuance.sign(self._caller, csr_pem)
         except SigningRefused as refused:
-            raise IdentityRefused(refused.reason.value, str(refused)) from refused
+            raise IdentityRefused(refused.code, str(refused)) from refused
         except InvalidAuthority as error:
             raise IdentityUnavailable(str(error)) from error
         return Signed(issued.chain_pem, self._issuance.trust)
@@ -41,4 +41,4 @@ class EmbeddedIdentity:
         try:
             await self._issuance.acknowledge(self._caller, report)
         except SigningRefused as refused:
-            raise IdentityRefused(refused.reason.value, str(refused)) from refused
+            raise IdentityRefused(refused.code, str(refused)) from refused

@@ -11,7 +11,7 @@ import trio
 from agent.identity.asgi import HttpRefusal
 from agent.identity.audit import AuditUnavailable
 from agent.identity.authority import InvalidAuthority
-from agent.identity.csr import CsrFault
+from agent.identity.certificate import Rule
 from agent.identity.ledger import LedgerUnavailable
 from agent.identity.limits import TooManyRequests
 from agent.identity.report import InvalidReport
@@ -34,10 +34,10 @@ def refusal_of(error: Exception) -> HttpRefusal:
         case TokenRefused():
             bearer = [(b"www-authenticate", b"Bearer")]
             return HttpRefusal(401, error.fault.value, str(error), bearer)
-        case SigningRefused(reason=CsrFault()):
-            return HttpRefusal(400, error.reason.value, str(error))
+        case SigningRefused(reason=Rule()):
+            return HttpRefusal(400, error.code, str(error))
         case SigningRefused():
-            return HttpRefusal(403, error.reason.value, str(error))
+            return HttpRefusal(403, error.code, str(error))
         case InvalidReport():
             return HttpRefusal(400, "malformed_report", str(error))
         case TooManyRequests():

@@ -16,8 +16,8 @@ from typing import Protocol
 from agent.errors import Refused
 from agent.identity import pem
 from agent.identity.authority import RESERVED_SEGMENT, Authority
-from agent.identity.certificate import Svid, inspect
-from agent.identity.csr import CsrFault, InvalidCsr, check_csr
+from agent.identity.certificate import Rule, Svid, inspect
+from agent.identity.csr import InvalidCsr, check_csr
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.token import AdminCaller, Caller, NodeCaller, WorkloadCaller
 
@@ -43,13 +43,20 @@ class SigningRefused(Refused):
 
     def __init__(
         self,
-        reason: SigningReason | CsrFault,
+        reason: SigningReason | Rule,
         message: str,
         identity: SpiffeId | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = reason
         self.identity = identity
+
+    @property
+    def code(self) -> str:
+        """The reason for programs; for a CSR, the rule that it breaks."""
+        if isinstance(self.reason, Rule):
+            return f"csr_{self.reason.name.lower()}"
+        return self.reason.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +100,12 @@ def _read(csr_pem: bytes) -> tuple[bytes, SpiffeId]:
         blocks = pem.parse(csr_pem, pem.CERTIFICATE_REQUEST)
         if len(blocks) != 1:
             message = f"expected one PEM block, found {len(blocks)}"
-            raise InvalidCsr(CsrFault.MALFORMED, message)
+            raise InvalidCsr(f"CSR: {message}")
         return blocks[0], check_csr(blocks[0]).spiffe_id
     except InvalidCsr as error:
-        raise SigningRefused(error.fault, str(error)) from error
+        raise SigningRefused(error.rule, str(error)) from error
     except pem.InvalidPem as error:
-        raise SigningRefused(CsrFault.MALFORMED, str(error)) from error
+        raise SigningRefused(Rule.MALFORMED, str(error)) from error
 
 
 def _authorize(

@@ -152,11 +152,10 @@ class Outbound:
                 return await self._accepted(live, tunnel, request, sock)
             except (TunnelLost, PeerReset) as error:
                 untouched = isinstance(error, PeerReset) and error.untouched
-                if live.spoke_early and not untouched:
-                    raise
-                if tunnel.unwelcome:
+                again = untouched or not live.spoke_early
+                if again and tunnel.unwelcome:
                     again = await patience.pause()
-                else:
+                elif again:
                     again, fresh = not fresh, True
                 if not again:
                     raise

@@ -111,7 +111,7 @@ class Pool:
             raise opening.error
         return await self.tunnel(pod, key)
 
-    def tunnels(self) -> Iterator[Tunnel]:
+    def open_tunnels(self) -> Iterator[Tunnel]:
         """Every open tunnel."""
         for tunnels in self._tunnels.values():
             yield from tunnels
@@ -129,7 +129,7 @@ class Pool:
 
     def drain(self) -> None:
         """No new streams on any tunnel; each closes with its last one."""
-        for tunnel in self.tunnels():
+        for tunnel in self.open_tunnels():
             tunnel.drain()
 
     async def close_idle(self) -> None:

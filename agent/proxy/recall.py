@@ -3,9 +3,9 @@ Tunnels whose certificates do not count any more, and how they end.
 
 Revoked: at once, for somebody else may hold the key. Tainted: new streams go
 elsewhere at once; those that are there end when their workload has a clean
-certificate, so that their applications can connect again. What is short may finish
-meanwhile: a stream gets some seconds old. At the deadline all of it ends. Each stream
-fails with the reason.
+certificate, so that their applications can connect again. Who had not been there for
+long may be a request, and finish by itself. At the deadline all of it ends. Each
+stream fails with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent.identity.distrust import Distrust
 from agent.identity.spiffe import SpiffeId
 from agent.proxy.tunnel import Tunnel
 
-# Who is younger may be a request, and finish by itself.
+# Who was younger when the news came may be a request.
 SHORT_SECONDS: Final = 7.0
 LOOK_SECONDS: Final = 0.05
 
@@ -79,5 +79,5 @@ class Recall:
                 elif trio.current_time() - noticed >= self._deadline_seconds:
                     tunnel.shut(reason, ErrorCode.INADEQUATE_SECURITY)
                 elif self._has_clean(tunnel.papers.ours.svid.spiffe_id):
-                    tunnel.end_streams(SHORT_SECONDS, reason)
+                    tunnel.end_streams(noticed - SHORT_SECONDS, reason)
             await trio.sleep(LOOK_SECONDS)

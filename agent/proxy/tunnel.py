@@ -233,11 +233,10 @@ class Tunnel:
             self.codec.goaway()
             self.wake()
 
-    def end_streams(self, age_seconds: float, reason: str) -> None:
-        """Streams that are so old fail with TunnelLost; the younger ones go on."""
-        latest = trio.current_time() - age_seconds
+    def end_streams(self, opened_before: float, reason: str) -> None:
+        """Streams from before that time (trio's clock) fail with TunnelLost."""
         for stream in list(self._streams.values()):
-            if stream.opened_at <= latest:
+            if stream.opened_at < opened_before:
                 stream.fail(TunnelLost(reason))
 
     def _part(self) -> None:

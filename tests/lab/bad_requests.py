@@ -1,4 +1,4 @@
-"""Signing requests with one fault each, and what the fault is told as."""
+"""Signing requests with one fault each, and the rule that the fault breaks."""
 
 from __future__ import annotations
 
@@ -83,26 +83,26 @@ class BadRequest:
 
     name: str
     forge: Callable[[], bytes]
-    fault: str
-    """`CsrFault`, by name."""
+    rule: str
+    """`Rule` that it breaks, by name."""
 
 
-def _asks(name: str, *texts: str, fault: str = "SPIFFE_ID") -> BadRequest:
+def _asks(name: str, *texts: str, rule: str = "SPIFFE_ID") -> BadRequest:
     names = tuple(map(uri, texts))
-    return BadRequest(name, lambda: request(names), fault)
+    return BadRequest(name, lambda: request(names), rule)
 
 
-def _wants(name: str, extension: x509.ExtensionType, fault: str) -> BadRequest:
-    return BadRequest(name, lambda: request((uri(IDENTITY),), extension), fault)
+def _wants(name: str, extension: x509.ExtensionType, rule: str) -> BadRequest:
+    return BadRequest(name, lambda: request((uri(IDENTITY),), extension), rule)
 
 
 def _beside(name: str, other: x509.GeneralName) -> BadRequest:
     names = (uri(IDENTITY), other)
-    return BadRequest(name, lambda: request(names), "NAMES")
+    return BadRequest(name, lambda: request(names), "OTHER_NAMES")
 
 
-def _signed_by(name: str, make: Callable[[], Key], fault: str) -> BadRequest:
-    return BadRequest(name, lambda: request(key=make()), fault)
+def _signed_by(name: str, make: Callable[[], Key], rule: str) -> BadRequest:
+    return BadRequest(name, lambda: request(key=make()), rule)
 
 
 BAD_REQUESTS: Final = (
@@ -111,10 +111,10 @@ BAD_REQUESTS: Final = (
     BadRequest("more-behind-it", lambda: request() + b"\0", "MALFORMED"),
     BadRequest("a-certificate", lambda: Mould().cast().der, "MALFORMED"),
     BadRequest("too-large", lambda: request() + bytes(20_000), "SIZE"),
-    BadRequest("no-san", lambda: request(()), "NAMES"),
-    BadRequest("no-uri-san", lambda: request((DNS,)), "NAMES"),
-    _asks("two-uri-sans", IDENTITY, OTHER, fault="NAMES"),
-    _asks("the-same-uri-twice", IDENTITY, IDENTITY, fault="NAMES"),
+    BadRequest("no-san", lambda: request(()), "URI_SAN"),
+    BadRequest("no-uri-san", lambda: request((DNS,)), "URI_SAN"),
+    _asks("two-uri-sans", IDENTITY, OTHER, rule="URI_SAN"),
+    _asks("the-same-uri-twice", IDENTITY, IDENTITY, rule="URI_SAN"),
     _beside("uri-and-dns", DNS),
     _beside("uri-and-address", x509.IPAddress(IPv4Address("10.0.0.1"))),
     _beside("uri-and-mail", x509.RFC822Name("api@shop.example")),
@@ -130,14 +130,14 @@ BAD_REQUESTS: Final = (
     _asks("user", f"spiffe://root@{DOMAIN}/ns/shop/sa/api"),
     _asks("query", f"{IDENTITY}?admin=1"),
     _asks("too-long", f"{IDENTITY}/{'a' * 2048}"),
-    _wants("ca", x509.BasicConstraints(True, 3), "ASKS_FOR_CA"),
-    _wants("cert-sign", SIGNS_TOO, "ASKS_FOR_CA"),
-    _wants("crl-sign", usage("digital_signature", "crl_sign"), "ASKS_FOR_CA"),
+    _wants("ca", x509.BasicConstraints(True, 3), "LEAF_IS_CA"),
+    _wants("cert-sign", SIGNS_TOO, "KEY_USAGE"),
+    _wants("crl-sign", usage("digital_signature", "crl_sign"), "KEY_USAGE"),
     _signed_by("rsa-1024", lambda: rsa_key(1024), "KEY_KIND"),
     _signed_by("rsa-2048", lambda: rsa_key(2048), "KEY_KIND"),
     _signed_by("p521", lambda: ec.generate_private_key(ec.SECP521R1()), "KEY_KIND"),
-    BadRequest("sha-1", _sha_1_request, "WEAK_SIGNATURE"),
-    BadRequest("tampered-signature", _tampered_request, "NOT_PROVEN"),
-    BadRequest("tampered-name", _renamed_request, "NOT_PROVEN"),
-    BadRequest("somebody-elses-key", _stolen_key_request, "NOT_PROVEN"),
+    BadRequest("sha-1", _sha_1_request, "WEAK_DIGEST"),
+    BadRequest("tampered-signature", _tampered_request, "POSSESSION"),
+    BadRequest("tampered-name", _renamed_request, "POSSESSION"),
+    BadRequest("somebody-elses-key", _stolen_key_request, "POSSESSION"),
 )

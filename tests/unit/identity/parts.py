@@ -134,6 +134,26 @@ def csr(
     return signed.public_bytes(serialization.Encoding.DER)
 
 
+def signed_elsewhere(request_pem: bytes, anchor: CaPair, now: datetime = NOW) -> bytes:
+    """What somebody at the anchor's key makes of a request, with every extension."""
+    request = x509.load_pem_x509_csr(request_pem)
+    assert request.is_signature_valid
+    upper = x509.load_pem_x509_certificate(anchor.certificate_pem)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(request.subject)
+        .issuer_name(upper.subject)
+        .public_key(request.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=90))
+    )
+    for extension in request.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    signed = builder.sign(anchor.key.load(), hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
+
+
 class Registry:
     """A `NodeRegistry`: pairs of node and identity."""
 

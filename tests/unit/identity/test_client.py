@@ -10,6 +10,7 @@ import httpx
 import pytest
 import trio
 
+from agent.identity.acquaintance import InvalidAnchors
 from agent.identity.client import (
     MAX_ANSWER_BYTES,
     IdentityClient,
@@ -191,5 +192,5 @@ def test_refuses_settings(
     tmp_path: Path, url: str, anchors: bytes, message: str
 ) -> None:
     """Plain HTTP and unreadable anchors are told at once."""
-    with pytest.raises(InvalidClientSettings, match=message):
+    with pytest.raises((InvalidClientSettings, InvalidAnchors), match=message):
         IdentityClient(url, anchors, tmp_path / "token")

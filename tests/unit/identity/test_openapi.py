@@ -15,7 +15,7 @@ import yaml
 from trio.testing import MockClock
 
 from agent.identity import endpoints
-from agent.identity.csr import CsrFault
+from agent.identity.csr import RULES
 from agent.identity.endpoints import IdentityService, Limits
 from agent.identity.ledger import LedgerUnavailable
 from agent.identity.limits import Rate
@@ -104,7 +104,7 @@ def test_the_reasons_are_those_of_the_code() -> None:
     for operation in (SIGN, ACKNOWLEDGE, STATE):
         assert reasons(operation, 401) == {fault.value for fault in TokenFault}
     assert reasons(SIGN, 403) == {reason.value for reason in SigningReason}
-    csr = {fault.value for fault in CsrFault}
+    csr = {f"csr_{rule.name.lower()}" for rule in RULES}
     assert reasons(SIGN, 400) == csr | {"malformed_request"}
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 
 from agent.identity import operations
 from agent.identity.authority import CaPair, InvalidAuthority, create_issuer
@@ -24,7 +22,15 @@ from agent.identity.report import PeerTrust, Presented, TrustReport
 from agent.identity.spiffe import TrustDomain
 from agent.identity.state import AuthorityRefused
 from agent.identity.store import Store
-from tests.unit.identity.parts import API, NOW, TD, anchor_at, authority_under, ders
+from tests.unit.identity.parts import (
+    API,
+    NOW,
+    TD,
+    anchor_at,
+    authority_under,
+    ders,
+    signed_elsewhere,
+)
 
 DAY = timedelta(days=1)
 OFFLINE = anchor_at()
@@ -111,7 +117,7 @@ class TestOffline:
             operations.rotate_issuer(store, NOW)
         request = operations.request_new_issuer(store)
         assert operations.request_new_issuer(store) == request
-        operations.install_issuer(store, signed_elsewhere(request), NOW, DAY)
+        operations.install_issuer(store, signed_elsewhere(request, OFFLINE), NOW, DAY)
         state = store.load()
         assert (state.issuer is not None, state.request_pem) == (True, None)
         assert store.key_for(state.issuer or b"") is not None
@@ -126,7 +132,7 @@ class TestOffline:
     def test_an_offline_anchor_is_promoted_by_its_issuer(self, store: Store) -> None:
         """As with keys: not before every node trusts it."""
         request = operations.request_new_issuer(store)
-        operations.install_issuer(store, signed_elsewhere(request), NOW, DAY)
+        operations.install_issuer(store, signed_elsewhere(request, OFFLINE), NOW, DAY)
         report(store)
         second = anchor_at(serial=0xA2)
         operations.add_anchor(store, second.certificate_pem, NOW)
@@ -137,26 +143,6 @@ class TestOffline:
         report(store)
         operations.install_issuer(store, chain, NOW, DAY)
         assert signing(store) == fingerprint(ders(second.certificate_pem)[0])
-
-
-def signed_elsewhere(request_pem: bytes, anchor: CaPair = OFFLINE) -> bytes:
-    """What somebody at the anchor's key makes of a request, with every extension."""
-    request = x509.load_pem_x509_csr(request_pem)
-    assert request.is_signature_valid
-    upper = x509.load_pem_x509_certificate(anchor.certificate_pem)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(request.subject)
-        .issuer_name(upper.subject)
-        .public_key(request.public_key())
-        .serial_number(77)
-        .not_valid_before(NOW)
-        .not_valid_after(NOW + timedelta(days=90))
-    )
-    for extension in request.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    signed = builder.sign(anchor.key.load(), hashes.SHA256())
-    return signed.public_bytes(serialization.Encoding.PEM)
 
 
 class TestTaint:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,6 +22,7 @@ from agent.identity.clock import utc_now
 from agent.identity.context import load_credential
 from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
+from agent.identity.issuance import Issuance
 from agent.identity.key import PrivateKey
 from agent.identity.report import TrustReport
 from agent.identity.reviewing import JoinTokens
@@ -150,3 +153,67 @@ def presented(server: ssl.SSLContext) -> bytes | None:
         with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()
     return left.getpeercert(True)
+
+
+async def test_an_agent_follows_the_service_to_another_anchor(
+    authority: Authority, token_file: Path, tmp_path: Path
+) -> None:
+    """
+    The anchor is added, signs, and the old one goes, under one client; the next client,
+    with the old file, still knows the service.
+    """
+    old, new = authority, make_authority(utc_now())
+    both = replace(old.bundle, anchors=(*old.bundle.anchors, *new.bundle.anchors))
+    memory = tmp_path / "trust.json"
+    async with serving(at_work(old, ("n1", API), clock=utc_now)) as (url, issuance):
+        client = IdentityClient(url, old.bundle.pem, token_file, memory=memory)
+        async with client, aclosing(client.watch()) as changes:
+            await anext(changes)
+            for version, signer, bundle in (
+                (2, old, both),
+                (3, new, both),
+                (4, new, new.bundle),
+            ):
+                issuance.replace(signer, Trust(version, bundle))
+                assert (await anext(changes)).version == version
+                await client.sign(make_csr(API, PrivateKey.generate()))
+        again = IdentityClient(url, old.bundle.pem, token_file, memory=memory)
+        async with again:
+            await again.sign(make_csr(API, PrivateKey.generate()))
+        stranger = IdentityClient(url, old.bundle.pem, token_file)
+        async with stranger:
+            with pytest.raises(IdentityUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+                await stranger.sign(make_csr(API, PrivateKey.generate()))
+
+
+async def test_a_replaced_file_of_anchors_is_read(
+    authority: Authority, token_file: Path, tmp_path: Path
+) -> None:
+    """An anchor expired while nobody looked: a person copies the new one."""
+    file = tmp_path / "ca.crt"
+    file.write_bytes(make_authority(utc_now()).bundle.pem)
+    async with serving(at_work(authority, ("n1", API), clock=utc_now)) as (url, _):
+        stale = await trio.Path(file).read_bytes()
+        client = IdentityClient(url, stale, token_file, anchors_file=file)
+        async with client:
+            with pytest.raises(IdentityUnavailable):
+                await client.sign(make_csr(API, PrivateKey.generate()))
+            await trio.Path(file).write_bytes(authority.bundle.pem[:50])
+            with pytest.raises(IdentityUnavailable):
+                await client.sign(make_csr(API, PrivateKey.generate()))
+            await trio.Path(file).write_bytes(authority.bundle.pem)
+            await client.sign(make_csr(API, PrivateKey.generate()))
+
+
+@contextlib.asynccontextmanager
+async def serving(issuance: Issuance) -> AsyncIterator[tuple[str, Issuance]]:
+    """The service on the loopback, and its URL."""
+    async with trio.open_nursery() as nursery:
+
+        async def run(task_status: trio.TaskStatus[SocketAddress]) -> None:
+            settings, tokens = Settings(bind=LOOPBACK), JoinTokens(KEY, TD)
+            await serve(settings, issuance, tokens, task_status=task_status)
+
+        address = await nursery.start(run)
+        yield f"https://{address}", issuance
+        nursery.cancel_scope.cancel()

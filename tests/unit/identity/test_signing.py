@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.identity.csr import CsrFault, make_csr
+from agent.identity.certificate import Rule
+from agent.identity.csr import make_csr
 from agent.identity.key import PrivateKey
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
 from agent.identity.signing import (
@@ -64,7 +65,7 @@ def test_refuses_a_malformed_request(csr_pem: bytes) -> None:
     """Exactly one readable CSR, before anything else is asked."""
     with pytest.raises(SigningRefused) as caught:
         ask(NODE, csr_pem)
-    assert caught.value.reason is CsrFault.MALFORMED
+    assert caught.value.reason is Rule.MALFORMED
     assert caught.value.identity is None
 
 

@@ -46,6 +46,7 @@ class Asking(Outbound):
     outcomes: list[Exception | None]
     tunnels: list[Tunnel]
     refusals: int
+    speaks_early: bool = False
 
     def __init__(self, *outcomes: Exception | None, refusals: int = 0) -> None:
         self.outcomes, self.refusals, self.tunnels = list(outcomes), refusals, []
@@ -69,9 +70,9 @@ class Asking(Outbound):
         sock: socket.socket,
     ) -> TunnelStream:
         await trio.lowlevel.checkpoint()
+        live.spoke_early = self.speaks_early
         outcome = self.outcomes.pop(0)
-        if isinstance(outcome, TunnelLost):
-            tunnel.unwelcome = "not wanted" in str(outcome)
+        tunnel.unwelcome = outcome in (UNWELCOME, UNWELCOME_UNTOUCHED)
         if outcome is not None:
             raise outcome
         return cast(TunnelStream, tunnel)
@@ -83,12 +84,15 @@ class Asking(Outbound):
         peer = SimpleNamespace(uid="p", identity=None)
         to = SimpleNamespace(peer=peer, tunnel=None)
         request = ConnectRequest("10.0.0.2:80")
-        sock = cast(socket.socket, None)
-        asked = cast(LiveConnection, live), cast(ToPeer, to), request, sock
-        return await self._ask(*asked)
+        with socket.socket() as app:
+            return await self._ask(
+                cast(LiveConnection, live), cast(ToPeer, to), request, app
+            )
 
 
 LOST, UNWELCOME = TunnelLost("the agent restarted"), TunnelLost("not wanted")
+RESET = PeerReset(ErrorCode.CONNECT_ERROR)
+UNWELCOME_UNTOUCHED = PeerReset(ErrorCode.REFUSED_STREAM)
 
 
 class TestAsk:
@@ -97,7 +101,7 @@ class TestAsk:
         asking = Asking(LOST, None)
         assert await asking.ask() is cast(object, asking.tunnels[1])
         with pytest.raises(PeerReset):
-            await Asking(LOST, PeerReset(ErrorCode.CONNECT_ERROR)).ask()
+            await Asking(LOST, RESET).ask()
 
     async def test_waits_for_the_peers_clean_certificate(
         self, autojump_clock: MockClock
@@ -112,6 +116,18 @@ class TestAsk:
         asking = Asking(UNWELCOME, UNWELCOME, UNWELCOME, None)
         await asking.ask()
         assert len(asking.tunnels) == 4
+
+    async def test_what_was_said_early_is_not_said_twice(
+        self, autojump_clock: MockClock
+    ) -> None:
+        """Only where the peer has not touched it, as a GOAWAY says."""
+        asking = Asking(UNWELCOME_UNTOUCHED, UNWELCOME_UNTOUCHED, None)
+        asking.speaks_early = True
+        await asking.ask()
+        asking = Asking(UNWELCOME, None)
+        asking.speaks_early = True
+        with pytest.raises(TunnelLost, match="not wanted"):
+            await asking.ask()
 
     async def test_not_for_ever(self, autojump_clock: MockClock) -> None:
         """After ten seconds the application is told."""

@@ -53,12 +53,12 @@ class FakeTunnel:
     closed_at: float | None = None
     drained: bool = False
     ended_at: float | None = None
-    """When streams were ended first, and how old they had to be."""
-    age: float | None = None
+    """When streams were ended first, and from when they had to be."""
+    opened_before: float | None = None
 
-    def end_streams(self, age_seconds: float, reason: str) -> None:
+    def end_streams(self, opened_before: float, reason: str) -> None:
         if self.ended_at is None:
-            self.ended_at, self.age = trio.current_time(), age_seconds
+            self.ended_at, self.opened_before = trio.current_time(), opened_before
 
     def drain(self) -> None:
         self.drained = True
@@ -124,7 +124,7 @@ async def test_ends_once_there_is_a_clean_certificate(
         await trio.sleep(0.1)
     assert ours.ended_at is not None
     assert 3 <= ours.ended_at - began < 3.1
-    assert ours.age == SHORT_SECONDS  # the younger ones may finish
+    assert ours.opened_before == began - SHORT_SECONDS  # the younger ones may finish
     (told,) = bench.told
     assert "is under the tainted issuer" in told
 

@@ -364,7 +364,7 @@ class TestAge:
             mock_clock.jump(5)
             young, server = await ends.connect()
             ends.client.drain()
-            ends.client.end_streams(3, "tainted")
+            ends.client.end_streams(trio.current_time() - 3, "tainted")
             await settle(ends, 2)
             assert sorted(ends.outcomes) == [
                 "client: tainted",

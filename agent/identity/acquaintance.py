@@ -1,0 +1,97 @@
+"""
+How an agent knows the identity service: by the anchors it was configured with, then by
+what the service itself told last.
+
+So the service may move to another anchor, and an agent that restarts after the old one
+is gone still knows it. A file that a person replaces counts again from then on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from agent.errors import InputError
+from agent.identity import atomic
+from agent.identity.anchored import context_for
+from agent.identity.trust import UNREADABLE, InvalidTrust, Trust, TrustDocument
+
+
+class InvalidAnchors(InputError):
+    """PEM that holds no trust anchors."""
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    configured: str
+    """SHA-256 of the file that was configured then."""
+    trust: TrustDocument
+
+
+@dataclass(slots=True)
+class Acquaintance:
+    """
+    The anchors that the service's certificate must chain to.
+
+    `memory` is a file of ours that need not exist; without one a restart begins with
+    what is configured. Raises: InvalidAnchors.
+    """
+
+    configured_pem: bytes
+    memory: Path | None = None
+    trust: Trust | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.configured_pem)
+        if self.memory is not None:
+            self.trust = _recall(self.memory, self.configured_pem)
+
+    def configure(self, anchors_pem: bytes) -> bool:
+        """
+        What the configured file holds now; whether that is news.
+
+        Raises: InvalidAnchors, and then what was in force stays so.
+        """
+        if anchors_pem == self.configured_pem:
+            return False
+        _check(anchors_pem)
+        self.configured_pem, self.trust = anchors_pem, None
+        return True
+
+    def learn(self, trust: Trust) -> None:
+        """What the service told. Blocks. Raises: OSError where it cannot be kept."""
+        if trust == self.trust:
+            return
+        self.trust = trust
+        if self.memory is not None:
+            document = TrustDocument.of(trust)
+            remembered = _Remembered(_digest(self.configured_pem), document)
+            content = msgspec.json.encode(remembered)
+            self.memory.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write(self.memory, content, 0o644, atomic.Disk())
+
+
+def _check(anchors_pem: bytes) -> None:
+    try:
+        context_for(anchors_pem)
+    except (ssl.SSLError, ValueError) as error:
+        message = f"trust anchors for the identity service: {error}"
+        raise InvalidAnchors(message) from error
+
+
+def _recall(memory: Path, configured_pem: bytes) -> Trust | None:
+    """None where nothing is remembered, or of another file, or what is unreadable."""
+    try:
+        remembered = msgspec.json.decode(memory.read_bytes(), type=_Remembered)
+        if remembered.configured != _digest(configured_pem):
+            return None
+        return remembered.trust.trust()
+    except (OSError, *UNREADABLE, InvalidTrust):
+        return None  # it was only ever a shortcut; what is configured stands
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
