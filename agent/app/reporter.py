@@ -12,9 +12,10 @@ from agent import __version__
 from agent.app.control import Control
 from agent.app.direct import Direct
 from agent.identity.schedule import CertificateStatus
+from agent.kube.export import manifests
 from agent.policy.rule import Authorization, InboundPolicy
 from agent.proxy.instructions import CountTraffic
-from agent.status import documents
+from agent.status import documents, flows
 from agent.status.documents import iso
 
 # How long a question about connections waits for the workers' latest counts.
@@ -40,7 +41,9 @@ class ControlReporter:
             "certificates": self._certificates,
             "policies": self._policies,
             "connections": self._control.ledger.document,
+            "seen": self._seen,
             "events": self._control.events.document,
+            "objects": self._objects,
         }
         return cast(dict[str, Any], builders[name]())
 
@@ -71,7 +74,9 @@ class ControlReporter:
                 "captured": len(control.captures),
                 "waiting": len(control.waiting),
                 **control.ledger.counts(),
+                "audited": control.seen.audited,
             },
+            "audited": flows.audited(control.seen.flows()),
             "problems": [
                 {"object": p.object, "field": p.field, "message": p.message}
                 for p in control.problems
@@ -145,6 +150,28 @@ class ControlReporter:
         policies = self._control.view.policies.values()
         return {
             "policies": [_policy(p) for p in sorted(policies, key=lambda p: p.workload)]
+        }
+
+    def _seen(self) -> documents.Seen:
+        control = self._control
+        return flows.document(control.seen, control.config.node)
+
+    def _objects(self) -> documents.ObjectList:
+        control, policy = self._control, self._control.config.policy
+        return {
+            "node": control.config.node,
+            "setting": {
+                "trust_domain": str(control.config.trust_domain),
+                "default_inbound": policy.default_inbound,
+                "cluster_networks": [str(net) for net in policy.cluster_networks],
+            },
+            "unreadable": [
+                f"{namespace}/{name}"
+                for namespace, name in sorted(
+                    control.objects.linkerd.unreadable_servers
+                )
+            ],
+            "manifests": list(manifests(control.objects)),
         }
 
     def _anchors(self) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from typing import Final
 from agent.redirect.inet_diag import DiagSocket, TcpState
 from agent.redirect.records import Trace
 from agent.workload.connection import (
+    ConnectionChanged,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
@@ -61,6 +62,7 @@ class Story:
             destination=destination,
             opened=self.zero + self.trace.opened,
             rule=self.grounds.rule if self.grounds else None,
+            audit=audited_by(self.grounds),
         )
 
     def ended(self, closed: float) -> ConnectionClosed | ConnectionRefused:
@@ -112,6 +114,16 @@ class Story:
             Endpoint(source, here.name, str(here.identity)),
             Endpoint(to, there.name, str(there.identity), self.service),
         )
+
+
+def audited_by(grounds: Grounds | None) -> str | None:
+    """The rule that would deny, and only audits."""
+    return grounds.rule if grounds and grounds.audit else None
+
+
+def changed(id: str, grounds: Grounds) -> ConnectionChanged:
+    """An open connection is let in by another rule from now on."""
+    return ConnectionChanged(id=id, rule=grounds.rule, audit=audited_by(grounds))
 
 
 def name_of(cookie: int) -> str:

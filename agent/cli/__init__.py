@@ -3,20 +3,21 @@ What a person types: `podlock COMMAND`.
 
     run         the agent of one node
     status ...  what the agent tells: one command per document
+    authz ...   who may talk to whom, asked beforehand: check, who-can, diff, suggest
     config      what is set, and whether it is valid
     identity    the identity service, and tokens for it
     ca          the certificate authority's files
     redirect    the eBPF programs
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration. A command imports what
-it needs when it runs, so that `podlock status` is quick.
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `authz` has its own. A
+command imports what it needs when it runs, so that `podlock status` is quick.
 """
 
 from __future__ import annotations
 
 import click
 
-from agent.cli import ask, authority, operate, settings
+from agent.cli import ask, authority, authz, operate, settings
 from agent.cli.group import PodlockGroup
 
 
@@ -28,6 +29,7 @@ def podlock() -> None:
 for command in (
     operate.run,
     *ask.COMMANDS,
+    authz.authz,
     settings.config,
     authority.identity,
     authority.ca,

@@ -91,14 +91,14 @@ class Watcher:
         try:
             found = {
                 str(path.relative_to(self._directory)): Stamp.of(path)
-                for path in _manifests(self._directory)
+                for path in manifest_files(self._directory)
             }
         except OSError as error:
             return self._news(self._with_fault(error))
         if found != self._applied and not self._is_settled(found):
             return None
         if found != self._applied:
-            files, unreadable = _read_all(self._directory, found)
+            files, unreadable = read_all(self._directory, found)
             self._good = self._manifests.update(files, unreadable)
             # A file that could not be read is tried again at the next poll.
             self._applied = None if unreadable else found
@@ -125,7 +125,7 @@ class Watcher:
         return change
 
 
-def _manifests(
+def manifest_files(
     directory: Path, seen: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[Path]:
     """
@@ -143,12 +143,12 @@ def _manifests(
         if name.startswith("."):
             continue
         if path.is_dir():
-            yield from _manifests(path, seen | {here})
+            yield from manifest_files(path, seen | {here})
         elif path.suffix in SUFFIXES:
             yield path
 
 
-def _read_all(
+def read_all(
     directory: Path,
     paths: Mapping[str, Stamp | None],
 ) -> tuple[dict[str, bytes], dict[str, str]]:

@@ -61,12 +61,18 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """All that a verdict rests upon. Where one of it changes, the verdict is void."""
+    """
+    All that a verdict rests upon. Where one of it changes, the verdict is void.
+
+    Except `rule`, and `audit`: that rule would deny, and only audits. Then what is
+    open goes on, and what is new goes by tunnel, for each is to be told.
+    """
 
     source: Party
     source_ip: IPAddress
     destination: Party
     rule: str
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +121,8 @@ class Residents:
             raise NotDirect(f"{source.name} has no address to reach it directly from")
         port = pair.destination.port
         permit = authorize(Request(source.identity, own, port), destination.policy)
-        if permit.audit:
-            raise NotDirect(f"{permit.rule}: each connection must be told")
-        return Grounds(_party(source), own, _party(destination), permit.rule)
+        ends = _party(source), own, _party(destination)
+        return Grounds(*ends, permit.rule, permit.audit)
 
     def review(
         self, held: Mapping[Pair, Grounds]
@@ -133,7 +138,7 @@ class Residents:
             except NotDirect as refused:
                 revoked.append(Revocation(pair, before, str(refused)))
             else:
-                if replace(now, rule=before.rule) == before:
+                if replace(now, rule=before.rule, audit=before.audit) == before:
                     kept[pair] = now
                 else:
                     revoked.append(Revocation(pair, before, _difference(before, now)))

@@ -38,6 +38,7 @@ class NodeView:
     `pods`: this node's enrolled pods by uid. They have a network namespace of their
     own and hold their `addresses` alone; a pod that holds none is here too, so that
     nothing leaves it in plaintext. `policies` and `identities` are theirs.
+    `workloads`: every pod that runs, on any node, by key; meshed or not.
     """
 
     pods: Mapping[str, Workload]
@@ -45,6 +46,7 @@ class NodeView:
     directory: Directory
     identities: frozenset[SpiffeId]
     problems: tuple[Problem, ...]
+    workloads: tuple[Workload, ...] = ()
 
 
 class Registry:
@@ -62,6 +64,7 @@ class Registry:
         self._addresses: dict[IPAddress, str] = {}
         self._namespaces: dict[str, str] = {}
         self._running: frozenset[tuple[str, str, str]] = frozenset()
+        self._known: Mapping[str, Namespace] = {}
         self._linkerd: LinkerdPolicies | None = None
         self._rules = _Rules(LinkerdRules(), ())
         self._settled = Memo(_settled)
@@ -82,7 +85,7 @@ class Registry:
     def apply(self, objects: Objects) -> NodeView:
         """The view of `objects`, in whatever order they come."""
         problems: list[Problem] = []
-        namespaces = {item.name: item for item in objects.namespaces}
+        self._known = namespaces = {item.name: item for item in objects.namespaces}
         workloads = self._workloads(objects.workloads, namespaces, problems)
         self._running = frozenset(
             (pod.node, pod.namespace, pod.service_account)
@@ -100,7 +103,15 @@ class Registry:
             directory=directory,
             identities=frozenset(pod.identity(self._trust_domain) for pod in pods),
             problems=tuple(dict.fromkeys(problems)),
+            workloads=tuple(workloads),
         )
+
+    def policy_of(self, pod: Workload) -> InboundPolicy:
+        """
+        What judges connections to a pod of the last view, on whichever node it runs.
+        """
+        policy, _ = self._compile(pod, self._known.get(pod.namespace), self._rules)
+        return policy
 
     def _workloads(
         self,
