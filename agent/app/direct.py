@@ -166,7 +166,7 @@ class Direct:
             grounds = self._residents.judge(pair)
         except Refused:
             return
-        if grounds.audit:
+        if grounds.audit is not None:
             return
         self._next_id += 1
         self._hold(pair, grounds, self._next_id)
@@ -193,7 +193,7 @@ class Direct:
         do; new ones go by tunnel.
         """
         ends = {grounds.source.identity, grounds.destination.identity}
-        good = ends <= self._world.certified and not grounds.audit
+        good = ends <= self._world.certified and grounds.audit is None
         if good and pair not in self._in_force:
             self._permit(pair, grounds)
         elif not good and pair in self._in_force:

@@ -165,18 +165,20 @@ class ControlReporter:
                 "default_inbound": policy.default_inbound,
                 "cluster_networks": [str(net) for net in policy.cluster_networks],
             },
-            "unreadable": [
-                f"{namespace}/{name}"
-                for namespace, name in sorted(
-                    control.objects.linkerd.unreadable_servers
-                )
-            ],
+            "unreadable": {
+                "linkerd": _pairs(control.objects.linkerd.unreadable_servers),
+                "istio": _pairs(control.objects.istio.unreadable),
+            },
             "manifests": list(manifests(control.objects)),
         }
 
     def _anchors(self) -> tuple[Any, ...]:
         bundle = self._control.bundle
         return bundle.anchors if bundle else ()
+
+
+def _pairs(found: frozenset[tuple[str, str]]) -> list[list[str]]:
+    return [list(pair) for pair in sorted(found)]
 
 
 def _same_node(direct: Direct | None) -> documents.SameNode:

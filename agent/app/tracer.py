@@ -211,7 +211,7 @@ class Tracer:
         if grounds.audit:
             text = (
                 f"{grounds.source.identity}, direct, {id}: let in, would be denied by "
-                f"{grounds.rule}"
+                f"{grounds.audit}"
             )
             self._note("audit", grounds.destination.name, text)
 

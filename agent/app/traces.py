@@ -62,7 +62,7 @@ class Story:
             destination=destination,
             opened=self.zero + self.trace.opened,
             rule=self.grounds.rule if self.grounds else None,
-            audit=audited_by(self.grounds),
+            audit=self.grounds.audit if self.grounds else None,
         )
 
     def ended(self, closed: float) -> ConnectionClosed | ConnectionRefused:
@@ -116,14 +116,9 @@ class Story:
         )
 
 
-def audited_by(grounds: Grounds | None) -> str | None:
-    """The rule that would deny, and only audits."""
-    return grounds.rule if grounds and grounds.audit else None
-
-
 def changed(id: str, grounds: Grounds) -> ConnectionChanged:
     """An open connection is let in by another rule from now on."""
-    return ConnectionChanged(id=id, rule=grounds.rule, audit=audited_by(grounds))
+    return ConnectionChanged(id=id, rule=grounds.rule, audit=grounds.audit)
 
 
 def name_of(cookie: int) -> str:

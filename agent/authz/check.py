@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.addresses import IPAddress
-from agent.authz.judgement import Verdict, judge
+from agent.authz.judgement import Destination, Verdict, judge
 from agent.authz.party import Client, Server
 from agent.authz.survey import Survey
 
@@ -56,6 +56,18 @@ def _verdict(
         return Verdict(True, "", f"{pod.key} itself: stays on its own loopback")
     if port in AGENT_PORTS:
         return Verdict(False, "", f"{pod.key}: port {port} belongs to the agent")
-    policy = survey.policy_of(pod)
-    within = policy.cluster_networks if client.pod else ()
-    return judge(client.identity, address, port, policy, within)
+    to = destination(server, survey, address)
+    within = to.policy.cluster_networks if client.pod else ()
+    return judge(client.identity, address, to, within)
+
+
+def destination(
+    server: Server, survey: Survey, client: IPAddress | None = None
+) -> Destination:
+    """
+    What is asked for: at its address of the client's family, or at its first one.
+    """
+    addresses = (server.address,) if server.address else server.pod.addresses
+    fitting = [ip for ip in addresses if client and ip.version == client.version]
+    address = next(iter([*fitting, *addresses]), None)
+    return Destination(survey.policy_of(server.pod), server.port, address)

@@ -30,69 +30,78 @@ class NeedsAddress(InputError):
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """
-    `rule` is the object that decided, `reason` a sentence for a person.
+    `rule` is what decided, which is `field` of `object`; `reason` is a sentence.
 
-    `audit`: allowed, and logged as what would be denied otherwise.
+    `audit`: allowed, and logged; `rule` is then what would deny it otherwise.
     """
 
     allowed: bool
     rule: str
     reason: str
     audit: bool = False
+    object: str = ""
+    field: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What is asked for: a port, at an address where that is known, under a policy."""
+
+    policy: InboundPolicy
+    port: int
+    address: IPAddress | None = None
 
 
 def judge(
     identity: SpiffeId | None,
     address: IPAddress | None,
-    port: int,
-    policy: InboundPolicy,
+    to: Destination,
     within: Sequence[IPNetwork] = (),
 ) -> Verdict:
     """
-    What an agent with `policy` says to this client. Raises: NeedsAddress.
+    What the destination's agent says to this client. Raises: NeedsAddress.
 
     `identity` None is plaintext; `address` None is one that is not known, except that
     it is `within` these networks, where there are any.
     """
     if address is not None:
-        return _judge(identity, address, port, policy)
-    probes = [first for first, _ in _ranges(policy)]
+        return _judge(identity, address, to)
+    probes = [first for first, _ in _ranges(to.policy)]
     inside = [probe for probe in probes if any(probe in net for net in within)]
     verdicts = {
-        _judge(identity, probe, port, policy).allowed: probe
-        for probe in inside or probes
+        _judge(identity, probe, to).allowed: probe for probe in inside or probes
     }
     if len(verdicts) > 1:
         raise NeedsAddress(
-            f"{policy.workload} port {port}: allowed from {verdicts[True]}, denied "
-            f"from {verdicts[False]}; name the client's address with --address"
+            f"{to.policy.workload} port {to.port}: allowed from {verdicts[True]}, "
+            f"denied from {verdicts[False]}; name the client's address with --address"
         )
     (probe,) = verdicts.values()
-    return _judge(identity, probe, port, policy)
+    return _judge(identity, probe, to)
 
 
-def _judge(
-    identity: SpiffeId | None, address: IPAddress, port: int, policy: InboundPolicy
-) -> Verdict:
-    request = Request(identity, address, port)
+def _judge(identity: SpiffeId | None, address: IPAddress, to: Destination) -> Verdict:
+    request = Request(identity, address, to.port, to.address)
     try:
-        permit = authorize(request, policy)
+        permit = authorize(request, to.policy)
     except Denied as denied:
-        return Verdict(False, denied.rule, str(denied))
-    if permit.audit:
-        reason = f"{permit.rule} only logs what it would deny: {request.client}"
-    else:
-        reason = f"{permit.rule} admits {request.client}"
-    return Verdict(True, permit.rule, reason, permit.audit)
+        where = denied.object, denied.field
+        return Verdict(False, denied.rule, str(denied), False, *where)
+    for denial in permit.would_deny:
+        reason = f"only audited, otherwise denied: {denial.reason}"
+        where = denial.object, denial.field
+        return Verdict(True, denial.rule, reason, True, *where)
+    reason = f"{permit.rule} admits {request.client}"
+    return Verdict(True, permit.rule, reason, False, permit.object, permit.field)
 
 
 def admitted_networks(
-    identity: SpiffeId | None, port: int, policy: InboundPolicy
+    identity: SpiffeId | None, to: Destination
 ) -> Iterator[tuple[IPNetwork, Verdict]]:
     """The networks that this client may come from, each with its verdict."""
     held: tuple[IPAddress, IPAddress, Verdict] | None = None
-    for first, last in _ranges(policy):
-        verdict = _judge(identity, first, port, policy)
+    for first, last in _ranges(to.policy):
+        verdict = _judge(identity, first, to)
         if held and held[0].version == first.version and _alike(held[2], verdict):
             held = held[0], last, held[2]
             continue

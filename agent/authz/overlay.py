@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import fields, replace
 from typing import Any, Final
 
-from agent.policy.linkerd import PolicyObject
+from agent.policy.objects import PolicyObject
 from agent.workload.model import Objects, Workload
 
 # The fields of `Objects` that are no policies.

@@ -16,7 +16,7 @@ from agent.addresses import InvalidAddress, IPAddress, SocketAddress, parse_ip
 from agent.authz.survey import Survey
 from agent.errors import InputError
 from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId
-from agent.policy.rule import DNS_FORM_INFIX
+from agent.policy.names import DNS_FORM_INFIX
 from agent.workload.model import Service, Workload
 
 T = TypeVar("T", Workload, Service)

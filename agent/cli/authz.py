@@ -23,6 +23,7 @@ from agent.errors import PodlockError
 if TYPE_CHECKING:
     from agent.addresses import IPAddress
     from agent.authz.seen import Flow, Tally
+    from agent.authz.suggest import Form
     from agent.authz.survey import Survey
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -200,6 +201,14 @@ def diff_(
 @authz.command("suggest", short_help="Policies that allow exactly what has been seen.")
 @_with_source
 @_SEEN
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("linkerd", "istio")),
+    default="linkerd",
+    show_default=True,
+    help="Whose kinds to write.",
+)
 def suggest_(
     file: Path | None,
     settings: tuple[str, ...],
@@ -207,6 +216,7 @@ def suggest_(
     manifests: Path | None,
     as_json: bool,
     seen: tuple[Path, ...],
+    form: Form,
 ) -> int:
     """
     Write the policies that allow exactly what has been seen, and nothing else.
@@ -218,7 +228,7 @@ def suggest_(
 
     survey = _survey(file, settings, socket, manifests)
     nodes, flows = _flows(file, settings, socket, seen)
-    found = suggest.suggest(flows, survey, nodes)
+    found = suggest.suggest(flows, survey, nodes, form)
     document = {"notes": list(found.notes), "manifests": list(found.manifests)}
     _print(document, authz_text.suggest_lines(document), as_json)
     return 0

@@ -40,15 +40,19 @@ def live(socket: Path) -> Survey:
     objects = offline.read_documents(
         (f"{socket}", document) for document in told["manifests"]
     )
-    unreadable = frozenset(_name(text) for text in told["unreadable"])
-    linkerd = replace(objects.linkerd, unreadable_servers=unreadable)
+    lost = {
+        family: frozenset((one, other) for one, other in pairs)
+        for family, pairs in told["unreadable"].items()
+    }
+    linkerd = replace(objects.linkerd, unreadable_servers=lost["linkerd"])
+    istio = replace(objects.istio, unreadable=lost["istio"])
     setting = told["setting"]
     defaults = InboundDefaults(
         DefaultPolicy(setting["default_inbound"]),
         tuple(ipaddress.ip_network(text) for text in setting["cluster_networks"]),
     )
     return Survey.of(
-        replace(objects, linkerd=linkerd),
+        replace(objects, linkerd=linkerd, istio=istio),
         Setting(TrustDomain(setting["trust_domain"]), defaults),
     )
 
@@ -67,8 +71,3 @@ def seen_in(path: Path) -> tuple[str, list[tuple[Flow, Tally]]]:
     except msgspec.DecodeError as error:
         raise InvalidSeen(f"{path}: not JSON: {error}") from error
     return flows.read(told, str(path))
-
-
-def _name(text: str) -> tuple[str, str]:
-    namespace, _, name = text.partition("/")
-    return namespace, name

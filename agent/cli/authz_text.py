@@ -53,6 +53,8 @@ def check_lines(document: Document) -> Iterator[str]:
         server = f"{each['to']['pod']}:{each['to']['port']}"
         yield f"{each['verdict']:5}  {named} -> {server}"
         yield f"       {plain(each['reason'])}"
+        if each["field"]:
+            yield f"       {plain(each['object'])}: {plain(each['field'])}"
 
 
 def who_can(found: Iterable[Reach]) -> Document:
@@ -64,6 +66,7 @@ def who_can(found: Iterable[Reach]) -> Document:
                 "port": each.server.port,
                 "identities": [_admitted(one) for one in each.identities],
                 "plaintext": [_admitted(one) for one in each.networks],
+                "excluded": list(each.excluded),
             }
             for each in found
         ]
@@ -78,6 +81,8 @@ def who_can_lines(document: Document) -> Iterator[str]:
             yield from _admitted_lines(one)
         for one in each["plaintext"]:
             yield from _admitted_lines({**one, "who": f"plaintext from {one['who']}"})
+        for one in each["excluded"]:
+            yield f"  but not {plain(one)}"
         if not each["identities"] and not each["plaintext"]:
             yield "  nobody"
 
@@ -134,7 +139,13 @@ def suggest_lines(document: Document) -> Iterator[str]:
 
 def _verdict(verdict: Verdict) -> Document:
     word = "deny" if not verdict.allowed else "audit" if verdict.audit else "allow"
-    return {"verdict": word, "rule": verdict.rule or None, "reason": verdict.reason}
+    return {
+        "verdict": word,
+        "rule": verdict.rule or None,
+        "object": verdict.object or None,
+        "field": verdict.field or None,
+        "reason": verdict.reason,
+    }
 
 
 def _admitted(one: Admitted) -> Document:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from agent.addresses import IPAddress
-from agent.policy.linkerd import PolicyObject
+from agent.policy.objects import PolicyObject
 from agent.workload.model import (
     EndpointSlice,
     NamedPort,

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from agent.policy.linkerd import DnsLabel, DnsSubdomain, PortNumber
+from agent.policy.objects import DnsLabel, DnsSubdomain, PortNumber
 
 Protocol = Literal["TCP", "UDP", "SCTP"]
 ServicePortName = Annotated[str, msgspec.Meta(max_length=253)]

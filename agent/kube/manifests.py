@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from agent.kube.documents import InvalidManifest, parse_documents
 from agent.kube.objects import Fault, KubeObject, ObjectKey, Reading, read
-from agent.policy import linkerd
+from agent.policy import istio, linkerd
 from agent.policy.problem import Problem
 from agent.workload.model import (
     EndpointSlice,
@@ -26,6 +26,12 @@ from agent.workload.model import (
 )
 
 SERVER_KIND: Final = f"Server.{linkerd.GROUP}"
+# Kinds that close something: what of them cannot be read must not open it.
+CLOSING_KINDS: Final = {
+    SERVER_KIND: "Server",
+    f"AuthorizationPolicy.{istio.GROUP}": "Istio AuthorizationPolicy",
+    f"PeerAuthentication.{istio.GROUP}": "Istio PeerAuthentication",
+}
 
 T = TypeVar("T")
 
@@ -40,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What one file has in force; `lost` are Servers that were never readable."""
+    """What one file has in force; `lost` closed something and was never readable."""
 
     data: bytes | None = None
     objects: Mapping[ObjectKey, KubeObject] = field(default_factory=dict)
@@ -119,16 +125,17 @@ class ManifestSet:
         before: _File,
     ) -> frozenset[ObjectKey]:
         """
-        Servers that cannot be read, in a file that was there when we started.
+        What closes something and cannot be read, in a file that was there when we
+        started.
 
-        Later on the last good state is that there is no such Server. When we start
+        Later on the last good state is that there is no such object. When we start
         there is no last good state: perhaps yesterday it closed a port.
         """
         return frozenset(
             fault.key
             for fault in faults
             if fault.key is not None
-            and fault.key.kind == SERVER_KIND
+            and fault.key.kind in CLOSING_KINDS
             and fault.key not in objects
             and (not self._started or fault.key in before.lost)
         )
@@ -164,7 +171,19 @@ def collect(
             authorization_policies=_of_type(values, linkerd.AuthorizationPolicy),
             mesh_tls_authentications=_of_type(values, linkerd.MeshTLSAuthentication),
             network_authentications=_of_type(values, linkerd.NetworkAuthentication),
-            unreadable_servers=frozenset((key.namespace, key.name) for key in lost),
+            server_authorizations=_of_type(values, linkerd.ServerAuthorization),
+            unreadable_servers=frozenset(
+                (key.namespace, key.name) for key in lost if key.kind == SERVER_KIND
+            ),
+        ),
+        istio=istio.IstioPolicies(
+            authorization_policies=_of_type(values, istio.AuthorizationPolicy),
+            peer_authentications=_of_type(values, istio.PeerAuthentication),
+            unreadable=frozenset(
+                (f"{CLOSING_KINDS[key.kind]} {key.namespace}/{key.name}", key.namespace)
+                for key in lost
+                if key.kind != SERVER_KIND
+            ),
         ),
     )
 

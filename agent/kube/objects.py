@@ -20,8 +20,8 @@ from agent.kube.convert import (
     pod,
     service,
 )
-from agent.policy import linkerd
-from agent.policy.linkerd import PolicyObject
+from agent.policy import istio, linkerd
+from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
 from agent.workload.model import EndpointSlice, Namespace, Service, Workload
 
@@ -86,16 +86,27 @@ def read(document: object, source: str) -> Reading:
 
 
 def without_nulls(value: Any) -> Any:
-    """`value` without the fields that are null, at every depth."""
+    """
+    `value` without the fields that are null, at every depth.
+
+    Names are text, as in JSON: YAML reads the port in `8080: {mode: STRICT}` as a
+    number.
+    """
     if isinstance(value, dict):
         return {
-            name: without_nulls(item)
+            _name(name): without_nulls(item)
             for name, item in value.items()
             if item is not None
         }
     if isinstance(value, list):
         return [without_nulls(item) for item in value]
     return value
+
+
+def _name(name: object) -> object:
+    if isinstance(name, bool):
+        return "true" if name else "false"
+    return str(name) if isinstance(name, int) else name
 
 
 def _read_list(document: Mapping[str, Any], source: str, title: str) -> Reading:
@@ -183,5 +194,14 @@ _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
     ),
     (linkerd.GROUP, "NetworkAuthentication"): _Reader(
         ("v1alpha1",), _policy(linkerd.NetworkAuthentication)
+    ),
+    (linkerd.GROUP, "ServerAuthorization"): _Reader(
+        ("v1beta1",), _policy(linkerd.ServerAuthorization)
+    ),
+    (istio.GROUP, "AuthorizationPolicy"): _Reader(
+        istio.VERSIONS, _policy(istio.AuthorizationPolicy)
+    ),
+    (istio.GROUP, "PeerAuthentication"): _Reader(
+        istio.VERSIONS, _policy(istio.PeerAuthentication)
     ),
 }

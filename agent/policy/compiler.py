@@ -1,9 +1,9 @@
 """
-One workload's inbound policy, from Linkerd's objects and annotations.
+One workload's inbound policy, from the objects of both families and annotations.
 
-A Server governs the ports of the pods that it selects in its own namespace; every
-other port has the default, which the pod's annotation sets before its namespace's,
-and the configuration where neither does.
+Linkerd: a Server governs the ports of the pods that it selects in its own namespace;
+every other port has the default, which the pod's annotation sets before its
+namespace's, and the configuration where neither does. Istio: see istio_scope.
 """
 
 from __future__ import annotations
@@ -13,17 +13,26 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.addresses import IPNetwork
+from agent.policy.istio_scope import DEFAULT_ROOT_NAMESPACE, IstioRules
 from agent.policy.linkerd import Server
 from agent.policy.problem import Problem
 from agent.policy.references import LinkerdRules
-from agent.policy.rule import DefaultPolicy, InboundPolicy, PortPolicy
+from agent.policy.rule import (
+    DEFAULT_ANNOTATION,
+    DefaultPolicy,
+    InboundPolicy,
+    PortPolicy,
+)
 
-DEFAULT_ANNOTATION: Final = "config.linkerd.io/default-inbound-policy"
+NO_ISTIO: Final = IstioRules()
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
-    """What policy asks about a pod; `ports` are its named ports."""
+    """
+    What policy asks about a pod; `ports` are its named ports, `services` the names of
+    its namespace's Services that it is an endpoint of.
+    """
 
     namespace: str
     name: str
@@ -31,45 +40,58 @@ class WorkloadFacts:
     ports: tuple[tuple[str, int], ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
     namespace_annotations: Mapping[str, str] = field(default_factory=dict)
+    services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class InboundDefaults:
-    """The configuration's default, and the networks that it calls the cluster."""
+    """
+    The configuration's default, the networks that it calls the cluster, and the
+    namespace whose Istio policies are about the whole mesh.
+    """
 
     policy: DefaultPolicy = DefaultPolicy.ALL_UNAUTHENTICATED
     cluster_networks: tuple[IPNetwork, ...] = ()
+    root_namespace: str = DEFAULT_ROOT_NAMESPACE
 
 
 def compile_inbound(
-    workload: WorkloadFacts, rules: LinkerdRules, defaults: InboundDefaults
+    workload: WorkloadFacts,
+    rules: LinkerdRules,
+    defaults: InboundDefaults,
+    istio: IstioRules = NO_ISTIO,
 ) -> tuple[InboundPolicy, tuple[Problem, ...]]:
     """The policy of one pod, and what was wrong with what it was made from."""
     default, default_from, problems = _default(workload, rules, defaults)
     ports: dict[int, PortPolicy] = {}
-    for server in rules.servers:
-        if not _selects(server, workload):
-            continue
+    for server in rules.servers_of(workload.namespace, workload.labels):
         numbers = tuple(_numbers(server, workload))
-        if not numbers and not server.spec.pod_selector.selects_all:
+        if not numbers and not server.spec.selects_all:
             problems.append(_no_such_port(server, workload))
         for number in numbers:
             if number in ports:
                 problems.append(_second_server(server, ports[number], workload, number))
             else:
-                ports[number] = _port_policy(server, rules)
+                ports[number] = rules.port_policy(server)
+    of_istio, faults = istio.policy_for(
+        workload.namespace, workload.labels, workload.services
+    )
+    problems += faults
     policy = InboundPolicy(
         workload=f"{workload.namespace}/{workload.name}",
         default=default,
         default_from=default_from,
         ports=ports,
         cluster_networks=defaults.cluster_networks,
+        istio=of_istio,
     )
     return policy, tuple(problems)
 
 
 def _default(
-    workload: WorkloadFacts, rules: LinkerdRules, defaults: InboundDefaults
+    workload: WorkloadFacts,
+    rules: LinkerdRules,
+    defaults: InboundDefaults,
 ) -> tuple[DefaultPolicy, str, list[Problem]]:
     """The default, the object that set it, and a Problem where it is no policy."""
     for namespace, name in sorted(rules.unreadable_servers):
@@ -92,12 +114,6 @@ def _default(
     return defaults.policy, "configuration", []
 
 
-def _selects(server: Server, workload: WorkloadFacts) -> bool:
-    return server.namespace == workload.namespace and server.spec.pod_selector.selects(
-        workload.labels
-    )
-
-
 def _numbers(server: Server, workload: WorkloadFacts) -> Iterator[int]:
     """The port numbers that a Server means on this pod, each once."""
     port = server.spec.port
@@ -105,12 +121,6 @@ def _numbers(server: Server, workload: WorkloadFacts) -> Iterator[int]:
         yield port
     else:
         yield from sorted({number for name, number in workload.ports if name == port})
-
-
-def _port_policy(server: Server, rules: LinkerdRules) -> PortPolicy:
-    name = (server.namespace, server.name)
-    authorizations = rules.authorizations.get(name, ())
-    return PortPolicy(server.title, server.spec.access_policy, authorizations)
 
 
 def _no_policy(origin: str, value: str) -> Problem:

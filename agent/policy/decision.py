@@ -1,9 +1,13 @@
 """
 May this connection be: a pure function from a request and a policy to a permit.
 
-Order, as Linkerd has it: a port without a Server takes the workload's default; with
-one, any of its authorizations is enough; with none that matches, the Server's
-`accessPolicy` decides, which is `deny` unless somebody wrote otherwise.
+Both families must let it pass. Istio first: mutual TLS where it is demanded, no DENY
+rule that matches, and an ALLOW rule that does wherever there is an ALLOW policy. Then
+Linkerd: a port without a Server takes the workload's default; with one, any of its
+authorizations is enough; with none that matches, the Server's `accessPolicy` decides,
+which is `deny` unless somebody wrote otherwise.
+
+What is only audited (Linkerd's `audit`, Istio's dry run) lets pass and is told.
 """
 
 from __future__ import annotations
@@ -14,7 +18,16 @@ from typing import Final
 from agent.addresses import IPAddress, unmapped
 from agent.errors import Refused
 from agent.identity.spiffe import SpiffeId
-from agent.policy.rule import Authorization, DefaultPolicy, InboundPolicy, PortPolicy
+from agent.policy.explain import nearest, what_matched
+from agent.policy.index import RuleSet
+from agent.policy.match import Facts
+from agent.policy.rule import (
+    DEFAULT_ANNOTATION,
+    DefaultPolicy,
+    InboundPolicy,
+    IstioPolicy,
+    PortPolicy,
+)
 
 _AUTHENTICATED: Final = frozenset(
     {DefaultPolicy.ALL_AUTHENTICATED, DefaultPolicy.CLUSTER_AUTHENTICATED}
@@ -22,6 +35,8 @@ _AUTHENTICATED: Final = frozenset(
 _CLUSTER: Final = frozenset(
     {DefaultPolicy.CLUSTER_AUTHENTICATED, DefaultPolicy.CLUSTER_UNAUTHENTICATED}
 )
+# A refusal is as quick as a permit: so many authorizations are looked at for a hint.
+_HINTS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +44,15 @@ class Request:
     """
     Who (None: plaintext, nobody proved anything) asks from where for which port.
 
-    `source` is the client's own address, `port` the one the application listens on.
+    `source` is the client's own address, `port` the one the application listens on,
+    `destination` the address that was asked for; without it no rule about
+    `destination.ip` matches.
     """
 
     identity: SpiffeId | None
     source: IPAddress
     port: int
+    destination: IPAddress | None = None
 
     @property
     def client(self) -> str:
@@ -43,22 +61,63 @@ class Request:
             return f"plaintext from {unmapped(self.source)}"
         return f"identity {self.identity}"
 
+    @property
+    def facts(self) -> Facts:
+        """The same, as rules compare it."""
+        return Facts.of(self.identity, self.source, self.port, self.destination)
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """
+    What would refuse, or refused, a connection.
+
+    `object` is named as in problems, `field` is the path in it that decided, `rule`
+    the rule as the status shows it, and `reason` a sentence.
+    """
+
+    rule: str
+    reason: str
+    object: str = ""
+    field: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Allowed by `rule`; with `audit`, only because that rule logs and lets through."""
+    """
+    Allowed by `rule`, which is `field` of `object`.
+
+    `would_deny`: what refuses such a connection as soon as it is no longer only
+    audited; empty for a permit without any but.
+    """
 
     rule: str
-    audit: bool = False
+    object: str = ""
+    field: str = ""
+    would_deny: tuple[Denial, ...] = ()
+
+    @property
+    def audit(self) -> bool:
+        """Whether something only audits what it would refuse."""
+        return bool(self.would_deny)
 
 
 class Denied(Refused):
-    """Not allowed: `rule` is the object that decided, `reason` says what failed."""
+    """Not allowed: `rule` is what decided, `reason` says what failed; see Denial."""
 
-    def __init__(self, rule: str, reason: str) -> None:
-        super().__init__(rule, reason)
+    def __init__(
+        self, rule: str, reason: str, object: str = "", field: str = ""
+    ) -> None:
+        super().__init__(rule, reason, object, field)
         self.rule = rule
         self.reason = reason
+        self.object = object
+        self.field = field
+
+    @classmethod
+    def by(cls, denial: Denial) -> Denied:
+        """The refusal that a denial describes."""
+        return cls(denial.rule, denial.reason, denial.object, denial.field)
 
     def __str__(self) -> str:
         return self.reason
@@ -70,42 +129,130 @@ def authorize(request: Request, policy: InboundPolicy) -> Permit:
 
     Raises: Denied, with the object that decided and a sentence about what failed.
     """
+    facts = request.facts
+    istio = policy.istio
+    allowed = _pass_istio(request, facts, istio) if istio is not None else None
     port = policy.ports.get(request.port)
     if port is None:
-        return _by_default(request, policy)
-    for authorization in port.authorizations:
-        if _admits(authorization, request):
-            return Permit(authorization.name)
-    return _by_access_policy(request, port, policy)
+        permit = _by_default(request, policy)
+    else:
+        permit = _by_server(request, facts, port, policy)
+    if istio is None:
+        return permit
+    would_deny = (*_dry_run(request, facts, istio), *permit.would_deny)
+    if allowed is not None and port is None:
+        return Permit(allowed.rule, allowed.object, allowed.field, would_deny)
+    rule = f"{permit.rule} and {allowed.rule}" if allowed is not None else permit.rule
+    return Permit(rule, permit.object, permit.field, would_deny)
 
 
-def _admits(authorization: Authorization, request: Request) -> bool:
-    return authorization.admits_identity(
-        request.identity
-    ) and authorization.admits_source(request.source)
+def _pass_istio(request: Request, facts: Facts, istio: IstioPolicy) -> Permit | None:
+    """
+    The ALLOW rule that let it pass; None where there is no ALLOW policy.
+
+    Raises: Denied.
+    """
+    if request.identity is None and istio.mutual_tls is not None:
+        tls = istio.mutual_tls
+        mandate = tls.ports.get(request.port, tls.default)
+        if mandate.strict:
+            rule = f"{mandate.object} {mandate.mode}"
+            reason = f"{mandate.object}: {mandate.mode} refuses {request.client}"
+            raise Denied(rule, reason, mandate.object, mandate.field)
+    denial = _refused_by(request, facts, istio.denies)
+    if denial is not None:
+        raise Denied.by(denial)
+    if not istio.allows:
+        return None
+    for rules in istio.allows:
+        found = rules.first(facts)
+        if found is not None:
+            matched, term = found
+            field = what_matched(matched, term)
+            return Permit(matched.title, matched.object, field)
+    raise Denied.by(_not_allowed(request, facts, istio.allows))
+
+
+def _refused_by(
+    request: Request, facts: Facts, sets: tuple[RuleSet, ...]
+) -> Denial | None:
+    """The first DENY rule that matches."""
+    for rules in sets:
+        found = rules.first(facts)
+        if found is not None:
+            rule, term = found
+            field = what_matched(rule, term)
+            reason = f"{rule.object}: {field} refuses {request.client}"
+            return Denial(rule.title, reason, rule.object, field)
+    return None
+
+
+def _not_allowed(request: Request, facts: Facts, sets: tuple[RuleSet, ...]) -> Denial:
+    """No ALLOW rule matches: the narrowest scope's first policy is named."""
+    rules = sets[-1]
+    names = ", ".join(rules.objects[:3]) + (", ..." if len(rules.objects) > 3 else "")
+    reason = f"no rule of {names} allows {request.client} to port {request.port}"
+    hint = nearest(rules.rules, facts)
+    if hint is None:
+        return Denial(rules.objects[0], reason, rules.objects[0], "spec.rules")
+    rule, constraint = hint
+    reason += f"; {rule.object} {constraint.field} does not match"
+    return Denial(rule.object, reason, rule.object, constraint.field)
+
+
+def _dry_run(request: Request, facts: Facts, istio: IstioPolicy) -> tuple[Denial, ...]:
+    """What Istio's dry-run policies would refuse, were they enforced too."""
+    found: list[Denial] = []
+    denial = _refused_by(request, facts, istio.dry_denies)
+    if denial is not None:
+        found.append(denial)
+    # Where ALLOW policies are enforced, one of them has matched: more change nothing.
+    if (
+        istio.dry_allows
+        and not istio.allows
+        and not any(rules.first(facts) for rules in istio.dry_allows)
+    ):
+        found.append(_not_allowed(request, facts, istio.dry_allows))
+    return tuple(found)
 
 
 def _by_default(request: Request, policy: InboundPolicy) -> Permit:
     value = policy.default.value
-    rule = f"{policy.default_from} default-inbound-policy {value}"
+    origin = policy.default_from
+    rule = f"{origin} default-inbound-policy {value}"
+    field = f"metadata.annotations[{DEFAULT_ANNOTATION}]"
+    if origin == "configuration":
+        field = "policy.default_inbound"
     fault = _refusal(request, policy.default, policy)
     if fault is not None:
-        raise Denied(rule, f"{policy.default_from}: default {value} refuses {fault}")
-    return Permit(rule, audit=policy.default is DefaultPolicy.AUDIT)
+        reason = f"{origin}: default {value} refuses {fault}"
+        raise Denied(rule, reason, origin, field)
+    if policy.default is DefaultPolicy.AUDIT:
+        reason = f"{origin}: default deny would refuse {request.client}"
+        return Permit(rule, origin, field, (Denial(rule, reason, origin, field),))
+    return Permit(rule, origin, field)
 
 
-def _by_access_policy(
-    request: Request, port: PortPolicy, policy: InboundPolicy
+def _by_server(
+    request: Request, facts: Facts, port: PortPolicy, policy: InboundPolicy
 ) -> Permit:
-    access = port.access_policy
+    found = port.rules.first(facts)
+    if found is not None:
+        admitted_by = found[0].object
+        return Permit(admitted_by, admitted_by, "spec")
+    access, field = port.access_policy, "spec.accessPolicy"
     fault = _refusal(request, access, policy)
+    reason = f"no authorization of {port.server} matches {request.client}"
     if fault is None:
         rule = f"{port.server} accessPolicy {access.value}"
-        return Permit(rule, audit=access is DefaultPolicy.AUDIT)
-    reason = f"no authorization of {port.server} matches {request.client}"
+        denials: tuple[Denial, ...] = ()
+        if access is DefaultPolicy.AUDIT:
+            denials = (Denial(rule, reason, port.server, field),)
+        return Permit(rule, port.server, field, denials)
     if access is not DefaultPolicy.DENY:
         reason += f", and its accessPolicy {access.value} refuses {fault}"
-    raise Denied(port.server, reason + _near_miss(request, port))
+    reason += _near_miss(request, port)
+    raise Denied(port.server, reason, port.server, field)
 
 
 def _refusal(
@@ -124,9 +271,9 @@ def _refusal(
 
 
 def _near_miss(request: Request, port: PortPolicy) -> str:
-    """The authorization that lacked one thing only, for the person who reads this."""
+    """An authorization that lacked one thing only, for the person who reads this."""
     source = unmapped(request.source)
-    for authorization in port.authorizations:
+    for authorization in port.authorizations[:_HINTS]:
         by_identity = authorization.admits_identity(request.identity)
         by_source = authorization.admits_source(source)
         if by_identity and request.identity is not None:

@@ -10,11 +10,20 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from agent.addresses import IPNetwork
+from agent.policy.objects import (
+    DnsLabel,
+    DnsSubdomain,
+    PolicyObject,
+    PortName,
+    PortNumber,
+    Strict,
+    parse_network,
+)
 from agent.policy.rule import (
     DefaultPolicy,
     IdentityMatch,
@@ -25,82 +34,27 @@ from agent.policy.selector import LabelSelector
 
 GROUP: Final = "policy.linkerd.io"
 
-# RFC 1123 labels, as Kubernetes takes them; RFC 6335 section 5.1 for port names.
-_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-DnsLabel = Annotated[str, msgspec.Meta(pattern=rf"^{_LABEL}\Z", max_length=63)]
-DnsSubdomain = Annotated[
-    str, msgspec.Meta(pattern=rf"^{_LABEL}(?:\.{_LABEL})*\Z", max_length=253)
-]
-PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-PortName = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"^(?=.*[a-z])(?!.*--)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?\Z", max_length=15
-    ),
-]
-
-
-class Strict(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    rename="camel",
-):
-    """A part of a policy object; see the module for why it takes no other field."""
-
-
-class PolicyMetadata(Strict, frozen=True, kw_only=True):
-    """Kubernetes' ObjectMeta, whole, since unknown fields are refused."""
-
-    name: DnsSubdomain
-    namespace: DnsLabel = "default"
-    creation_timestamp: str = ""
-    labels: dict[str, str] = {}
-    annotations: dict[str, str] = {}
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    generate_name: str = ""
-    self_link: str = ""
-    deletion_timestamp: str = ""
-    deletion_grace_period_seconds: int = 0
-    finalizers: tuple[str, ...] = ()
-    owner_references: tuple[Any, ...] = ()
-    managed_fields: tuple[Any, ...] = ()
-
-
-class PolicyObject(Strict, frozen=True, kw_only=True):
-    """What every policy object has around its `spec`."""
-
-    api_version: str
-    kind: str
-    metadata: PolicyMetadata
-    status: Any = None
-
-    @property
-    def namespace(self) -> str:
-        return self.metadata.namespace
-
-    @property
-    def name(self) -> str:
-        return self.metadata.name
-
-    @property
-    def title(self) -> str:
-        """How refusals and problems name it: "Server shop/api-http"."""
-        return f"{self.kind} {self.namespace}/{self.name}"
-
 
 class ServerSpec(Strict, frozen=True, kw_only=True):
     """Which port of which pods; `proxyProtocol` is for HTTP proxies and unused."""
 
-    pod_selector: LabelSelector
+    pod_selector: LabelSelector | None = None
+    external_workload_selector: LabelSelector | None = None
     port: PortNumber | PortName
     proxy_protocol: Literal["unknown", "HTTP/1", "HTTP/2", "gRPC", "opaque", "TLS"] = (
         "unknown"
     )
     access_policy: DefaultPolicy = DefaultPolicy.DENY
+
+    def __post_init__(self) -> None:
+        given = (self.pod_selector, self.external_workload_selector)
+        if sum(one is not None for one in given) != 1:
+            raise ValueError("expected one of podSelector and externalWorkloadSelector")
+
+    @property
+    def selects_all(self) -> bool:
+        """Whether it is about every pod of its namespace."""
+        return self.pod_selector is not None and self.pod_selector.selects_all
 
 
 class Server(PolicyObject, frozen=True, kw_only=True):
@@ -189,8 +143,8 @@ class Network(Strict, frozen=True, kw_only=True):
     @property
     def match(self) -> NetworkMatch:
         """This network, read."""
-        excluded = tuple(_parse_network(text) for text in self.excluded)
-        return NetworkMatch(_parse_network(self.cidr), excluded)
+        excluded = tuple(parse_network(text) for text in self.excluded)
+        return NetworkMatch(parse_network(self.cidr), excluded)
 
 
 class NetworkAuthenticationSpec(Strict, frozen=True, kw_only=True):
@@ -203,6 +157,69 @@ class NetworkAuthentication(PolicyObject, frozen=True, kw_only=True):
     """Clients that come from one of some networks."""
 
     spec: NetworkAuthenticationSpec
+
+
+class ServerSelection(Strict, frozen=True, kw_only=True):
+    """One Server by name, or some by their labels."""
+
+    name: DnsSubdomain | None = None
+    selector: LabelSelector | None = None
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.selector is None):
+            raise ValueError("expected one of name and selector")
+
+
+class ServiceAccountRef(Strict, frozen=True, kw_only=True):
+    """A ServiceAccount, by default of the namespace of the object that names it."""
+
+    name: DnsSubdomain
+    namespace: DnsLabel | None = None
+
+
+class MeshTls(Strict, frozen=True, kw_only=True):
+    """Clients with one of these identities, or any client with mutual TLS."""
+
+    unauthenticated_tls: bool = msgspec.field(default=False, name="unauthenticatedTLS")
+    identities: tuple[str, ...] = ()
+    service_accounts: tuple[ServiceAccountRef, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not (self.unauthenticated_tls or self.identities or self.service_accounts):
+            names = "unauthenticatedTLS, identities and serviceAccounts"
+            raise ValueError(f"expected at least one of {names}")
+        try:
+            _ = self.matches
+        except InvalidIdentityMatch as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def matches(self) -> tuple[IdentityMatch, ...]:
+        """`identities`, read."""
+        return tuple(IdentityMatch.parse(text) for text in self.identities)
+
+
+class Client(Strict, frozen=True, kw_only=True):
+    """Who: by network, and by identity unless `unauthenticated`."""
+
+    networks: tuple[Network, ...] = ()
+    unauthenticated: bool = False
+    mesh_tls: MeshTls | None = msgspec.field(default=None, name="meshTLS")
+
+    def __post_init__(self) -> None:
+        if not self.unauthenticated and self.mesh_tls is None:
+            raise ValueError("expected unauthenticated or meshTLS")
+
+
+class ServerAuthorizationSpec(Strict, frozen=True, kw_only=True):
+    server: ServerSelection
+    client: Client
+
+
+class ServerAuthorization(PolicyObject, frozen=True, kw_only=True):
+    """Admits some clients to some Servers of its namespace; the older way to."""
+
+    spec: ServerAuthorizationSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,26 +235,8 @@ class LinkerdPolicies:
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     mesh_tls_authentications: tuple[MeshTLSAuthentication, ...] = ()
     network_authentications: tuple[NetworkAuthentication, ...] = ()
+    server_authorizations: tuple[ServerAuthorization, ...] = ()
     unreadable_servers: frozenset[tuple[str, str]] = frozenset()
-
-
-def _parse_network(text: str) -> IPNetwork:
-    """
-    Read `10.0.0.0/8` or a single address; host bits are cut off, as Linkerd does.
-
-    Raises: ValueError, also for IPv4-mapped networks: sources are plain IPv4.
-    """
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is not a network like 10.0.0.0/8") from error
-    address = network.network_address
-    mapped = isinstance(address, ipaddress.IPv6Address) and (
-        address.ipv4_mapped or address.scope_id
-    )
-    if mapped:
-        raise ValueError(f"{text!r}: write IPv4 as 10.0.0.0/8, and no zone index")
-    return network
 
 
 def _contains(outer: IPNetwork, inner: IPNetwork) -> bool:

@@ -1,5 +1,5 @@
 """
-Linkerd's AuthorizationPolicies, with what they refer to: authorizations by Server.
+Linkerd's authorizations, with what they refer to: authorizations by Server.
 
 What cannot be resolved never widens anything: a required authentication that does
 not exist is one that nobody has, and a target that we cannot enforce at the
@@ -8,12 +8,13 @@ connection gets no authorization. Either way a Problem says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Final
 
 from agent.identity.spiffe import SCHEME, SpiffeId, TrustDomain
+from agent.memo import Memo
 from agent.policy.linkerd import (
     GROUP,
     AuthorizationPolicy,
@@ -22,19 +23,31 @@ from agent.policy.linkerd import (
     NetworkAuthentication,
     ObjectRef,
     Server,
+    ServerAuthorization,
 )
+from agent.policy.names import DNS_FORM_INFIX, dns_name
+from agent.policy.objects import PolicyObject, host_bits
 from agent.policy.problem import Problem
 from agent.policy.rule import (
-    DNS_FORM_INFIX,
     Authorization,
     IdentityForm,
     IdentityMatch,
     NetworkMatch,
-    dns_name,
+    PortPolicy,
 )
+from agent.policy.selector import SelectorIndex
 
 ObjectName = tuple[str, str]
 """Namespace and name."""
+
+Found = NetworkAuthentication | MeshTLSAuthentication | ObjectRef | str
+"""What a required authentication is: an object, a ServiceAccount, or why neither."""
+
+# What must all be met is worked out by pairs: so many, of one policy.
+MAX_COMBINATIONS: Final = 10_000
+_TOO_MUCH: Final = (
+    f"more than {MAX_COMBINATIONS} combinations with the references before"
+)
 
 # Kinds that Linkerd's AuthorizationPolicy can target and that need HTTP to enforce.
 _ROUTES: Final = frozenset({"httproute", "grpcroute"})
@@ -49,26 +62,149 @@ class LinkerdRules:
         default_factory=dict
     )
     unreadable_servers: frozenset[ObjectName] = frozenset()
+    ports: Memo[[Server, tuple[Authorization, ...]], PortPolicy] = field(
+        default_factory=lambda: Memo(_port_policy), compare=False, repr=False
+    )
+    _selecting: SelectorIndex[Server] = field(
+        default_factory=SelectorIndex, init=False, compare=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        for server in self.servers:
+            if server.spec.pod_selector is not None:
+                selector = server.spec.pod_selector
+                self._selecting.add(server.namespace, selector, server)
+
+    def servers_of(self, namespace: str, labels: Mapping[str, str]) -> list[Server]:
+        """The Servers that select a pod, the oldest first."""
+        return self._selecting.select(namespace, labels)
+
+    def port_policy(self, server: Server) -> PortPolicy:
+        """What a Server says of its port: made once for all the pods it selects."""
+        name = _object_name(server)
+        return self.ports(name, server, self.authorizations.get(name, ()))
 
 
 def resolve(
     policies: LinkerdPolicies, trust_domain: TrustDomain
 ) -> tuple[LinkerdRules, tuple[Problem, ...]]:
     """Follow every reference once, for all workloads; see the module."""
-    index = _Index(policies, trust_domain)
-    authorizations: dict[ObjectName, tuple[Authorization, ...]] = {}
-    problems = list(_useless_identities(policies, trust_domain))
-    for policy in sorted(policies.authorization_policies, key=_object_name):
-        targets, faults = index.targets(policy)
-        problems += faults
-        authorization, faults = index.authorization(policy)
-        problems += faults
-        for server in targets:
-            earlier = authorizations.get(server, ())
-            authorizations[server] = (*earlier, authorization)
-    servers = tuple(sorted(policies.servers, key=_age))
-    rules = LinkerdRules(servers, authorizations, policies.unreadable_servers)
-    return rules, tuple(problems)
+    return LinkerdResolver(trust_domain).resolve(policies)
+
+
+class LinkerdResolver:
+    """Makes LinkerdRules of the objects, and keeps what did not change."""
+
+    def __init__(self, trust_domain: TrustDomain) -> None:
+        self._trust_domain = trust_domain
+        self._made = Memo(self._authorization)
+        self._servers = Memo(self._server_authorization)
+        self._ports = Memo(_port_policy)
+
+    def resolve(
+        self, policies: LinkerdPolicies
+    ) -> tuple[LinkerdRules, tuple[Problem, ...]]:
+        """Follow every reference once, for all workloads; see the module."""
+        index = _Index(policies)
+        found: dict[ObjectName, list[Authorization]] = {}
+        problems = [
+            *_useless_identities(policies, self._trust_domain),
+            *_host_bits(policies),
+            *_external(policies),
+        ]
+        for policy in sorted(policies.authorization_policies, key=_object_name):
+            targets, faults = index.targets(policy)
+            problems += faults
+            made = self._made(policy.title, policy, index.required(policy))
+            problems += made[1]
+            for server in targets:
+                found.setdefault(server, []).append(made[0])
+        for item in sorted(policies.server_authorizations, key=_object_name):
+            targets, faults = index.selected(item)
+            problems += faults
+            authorization = self._servers(item.title, item)
+            for server in targets:
+                found.setdefault(server, []).append(authorization)
+        self._made.end_round()
+        self._servers.end_round()
+        rules = LinkerdRules(
+            tuple(sorted(policies.servers, key=lambda server: server.age)),
+            {name: tuple(items) for name, items in found.items()},
+            policies.unreadable_servers,
+            self._ports,
+        )
+        return rules, tuple(problems)
+
+    def end_round(self) -> None:
+        """Every workload was asked for: forget the ports that nobody has."""
+        self._ports.end_round()
+
+    def _authorization(
+        self, policy: AuthorizationPolicy, required: tuple[Found, ...]
+    ) -> tuple[Authorization, tuple[Problem, ...]]:
+        """All required authentications of `policy` in one: each must be met."""
+        identities: tuple[IdentityMatch, ...] | None = None
+        networks: tuple[NetworkMatch, ...] | None = None
+        problems: list[Problem] = []
+        for number, found in enumerate(required):
+            fault: str | None = None
+            if isinstance(found, str):
+                fault = found
+            elif isinstance(found, NetworkAuthentication):
+                matches = [network.match for network in found.spec.networks]
+                if _is_too_much(networks, matches):
+                    fault = _TOO_MUCH
+                else:
+                    networks = both_networks(networks, matches)
+            else:
+                known = self._identities(policy, found)
+                if _is_too_much(identities, known):
+                    fault = _TOO_MUCH
+                else:
+                    identities = both_identities(identities, known)
+            if fault is not None:
+                place = f"spec.requiredAuthenticationRefs[{number}]"
+                message = f"{fault}; the policy admits nobody"
+                problems.append(Problem(policy.title, place, message))
+                identities = ()
+        return Authorization(policy.title, identities, networks), tuple(problems)
+
+    def _server_authorization(self, item: ServerAuthorization) -> Authorization:
+        client = item.spec.client
+        networks = tuple(network.match for network in client.networks) or None
+        tls = client.mesh_tls
+        if client.unauthenticated or tls is None:
+            return Authorization(item.title, None, networks)
+        if tls.unauthenticated_tls:
+            # Whoever speaks TLS to us has proved who they are: there is no other TLS.
+            anyone = IdentityMatch(IdentityForm.ANY, "*")
+            return Authorization(item.title, (anyone,), networks)
+        accounts = tuple(
+            self._account(ref.namespace or item.namespace, ref.name)
+            for ref in tls.service_accounts
+        )
+        return Authorization(item.title, (*tls.matches, *accounts), networks)
+
+    def _identities(
+        self,
+        policy: AuthorizationPolicy,
+        found: MeshTLSAuthentication | ObjectRef,
+    ) -> tuple[IdentityMatch, ...]:
+        if isinstance(found, ObjectRef):
+            return (self._account(found.namespace or policy.namespace, found.name),)
+        matches = list(found.spec.matches)
+        for ref in found.spec.identity_refs or ():
+            if ref.is_kind("", "ServiceAccount"):
+                namespace = ref.namespace or found.namespace
+                matches.append(self._account(namespace, ref.name))
+            elif _names_namespace(ref):
+                suffix = dns_name(ref.name, "*", str(self._trust_domain))
+                matches.append(IdentityMatch(IdentityForm.SUFFIX, suffix))
+        return tuple(matches)
+
+    def _account(self, namespace: str, name: str) -> IdentityMatch:
+        text = dns_name(namespace, name, str(self._trust_domain))
+        return IdentityMatch(IdentityForm.EXACT, text)
 
 
 def both_identities(
@@ -104,9 +240,12 @@ def both_networks(
 class _Index:
     """The objects by name, for the references between them."""
 
-    def __init__(self, policies: LinkerdPolicies, trust_domain: TrustDomain) -> None:
-        self._trust_domain = trust_domain
-        self._servers = sorted(_object_name(server) for server in policies.servers)
+    def __init__(self, policies: LinkerdPolicies) -> None:
+        self._servers: dict[str, dict[ObjectName, Server]] = {}
+        for server in sorted(policies.servers, key=_object_name):
+            self._servers.setdefault(server.namespace, {})[_object_name(server)] = (
+                server
+            )
         self._mesh_tls: dict[ObjectName, MeshTLSAuthentication] = {
             _object_name(item): item for item in policies.mesh_tls_authentications
         }
@@ -119,17 +258,16 @@ class _Index:
     ) -> tuple[tuple[ObjectName, ...], list[Problem]]:
         """The Servers that `policy` authorizes for."""
         target = policy.spec.target_ref
+        servers = self._servers.get(policy.namespace, {})
         fault: str
         if target.is_kind(GROUP, "Server"):
             server = (policy.namespace, target.name)
-            if server in self._servers:
+            if server in servers:
                 return (server,), []
             fault = f"Server {policy.namespace}/{target.name} does not exist"
         elif target.is_kind("", "Namespace"):
             if target.name == policy.namespace:
-                return tuple(
-                    name for name in self._servers if name[0] == policy.namespace
-                ), []
+                return tuple(servers), []
             fault = f"expected its own namespace, not {target.name}"
         elif target.kind.lower() in _ROUTES:
             fault = (
@@ -143,60 +281,44 @@ class _Index:
         )
         return (), [problem]
 
-    def authorization(
-        self, policy: AuthorizationPolicy
-    ) -> tuple[Authorization, list[Problem]]:
-        """All required authentications of `policy` in one: each must be met."""
-        identities: tuple[IdentityMatch, ...] | None = None
-        networks: tuple[NetworkMatch, ...] | None = None
-        problems: list[Problem] = []
-        for number, ref in enumerate(policy.spec.required_authentication_refs):
-            found = self._authentication(policy, ref)
-            if isinstance(found, str):
-                place = f"spec.requiredAuthenticationRefs[{number}]"
-                message = f"{found}; the policy admits nobody"
-                problems.append(Problem(policy.title, place, message))
-                identities = ()
-            elif isinstance(found, NetworkAuthentication):
-                matches = [network.match for network in found.spec.networks]
-                networks = both_networks(networks, matches)
-            else:
-                identities = both_identities(identities, found)
-        return Authorization(policy.title, identities, networks), problems
+    def selected(
+        self, item: ServerAuthorization
+    ) -> tuple[tuple[ObjectName, ...], list[Problem]]:
+        """The Servers that a ServerAuthorization is about; only a name can miss."""
+        servers = self._servers.get(item.namespace, {})
+        selection = item.spec.server
+        if selection.selector is not None:
+            return tuple(
+                name
+                for name, server in servers.items()
+                if selection.selector.selects(server.metadata.labels)
+            ), []
+        name = (item.namespace, selection.name or "")
+        if name in servers:
+            return (name,), []
+        fault = f"Server {item.namespace}/{selection.name} does not exist"
+        message = f"{fault}; it admits nobody"
+        return (), [Problem(item.title, "spec.server.name", message)]
 
-    def _authentication(
-        self, policy: AuthorizationPolicy, ref: ObjectRef
-    ) -> NetworkAuthentication | tuple[IdentityMatch, ...] | str:
+    def required(self, policy: AuthorizationPolicy) -> tuple[Found, ...]:
+        """What each required authentication is."""
+        refs = policy.spec.required_authentication_refs
+        return tuple(self._authentication(policy, ref) for ref in refs)
+
+    def _authentication(self, policy: AuthorizationPolicy, ref: ObjectRef) -> Found:
         """What `ref` demands, or a sentence about why nobody can meet it."""
         namespace = ref.namespace or policy.namespace
         name = (namespace, ref.name)
         if ref.is_kind(GROUP, "NetworkAuthentication"):
-            network = self._networks.get(name)
-            return network or _missing(ref, namespace)
+            return self._networks.get(name) or _missing(ref, namespace)
         if ref.is_kind(GROUP, "MeshTLSAuthentication"):
-            mesh_tls = self._mesh_tls.get(name)
-            return self._identities(mesh_tls) if mesh_tls else _missing(ref, namespace)
+            return self._mesh_tls.get(name) or _missing(ref, namespace)
         if ref.is_kind("", "ServiceAccount"):
-            return (self._account(namespace, ref.name),)
+            return ref
         return (
             "expected a MeshTLSAuthentication, NetworkAuthentication or "
             f"ServiceAccount, not {ref.group}/{ref.kind}"
         )
-
-    def _identities(self, mesh_tls: MeshTLSAuthentication) -> tuple[IdentityMatch, ...]:
-        matches = list(mesh_tls.spec.matches)
-        for ref in mesh_tls.spec.identity_refs or ():
-            if ref.is_kind("", "ServiceAccount"):
-                namespace = ref.namespace or mesh_tls.namespace
-                matches.append(self._account(namespace, ref.name))
-            elif _names_namespace(ref):
-                suffix = dns_name(ref.name, "*", str(self._trust_domain))
-                matches.append(IdentityMatch(IdentityForm.SUFFIX, suffix))
-        return tuple(matches)
-
-    def _account(self, namespace: str, name: str) -> IdentityMatch:
-        text = dns_name(namespace, name, str(self._trust_domain))
-        return IdentityMatch(IdentityForm.EXACT, text)
 
 
 def _missing(ref: ObjectRef, namespace: str) -> str:
@@ -241,13 +363,41 @@ def _can_match(match: IdentityMatch, trust_domain: TrustDomain) -> bool:
     return match.form is IdentityForm.ANY or match.text.endswith(everyone)
 
 
-def _object_name(
-    item: Server | AuthorizationPolicy | MeshTLSAuthentication | NetworkAuthentication,
-) -> ObjectName:
+def _external(policies: LinkerdPolicies) -> Iterator[Problem]:
+    """Servers of virtual machines that are registered: we know pods only."""
+    for server in sorted(policies.servers, key=_object_name):
+        if server.spec.external_workload_selector is not None:
+            message = "ExternalWorkloads are not known to podlock; selects nothing"
+            yield Problem(server.title, "spec.externalWorkloadSelector", message)
+
+
+def _host_bits(policies: LinkerdPolicies) -> Iterator[Problem]:
+    """Networks that are written with an address of a host in them."""
+    places = [
+        (item.title, f"spec.networks[{number}].cidr", network.cidr)
+        for item in sorted(policies.network_authentications, key=_object_name)
+        for number, network in enumerate(item.spec.networks)
+    ]
+    places += [
+        (item.title, f"spec.client.networks[{number}].cidr", network.cidr)
+        for item in sorted(policies.server_authorizations, key=_object_name)
+        for number, network in enumerate(item.spec.client.networks)
+    ]
+    for title, place, text in places:
+        found = host_bits(text)
+        if found is not None:
+            yield Problem(title, place, f"{text} has host bits; {found} holds")
+
+
+def _is_too_much(left: Sized | None, right: Sized) -> bool:
+    return left is not None and len(left) * len(right) > MAX_COMBINATIONS
+
+
+def _port_policy(
+    server: Server, authorizations: tuple[Authorization, ...]
+) -> PortPolicy:
+    return PortPolicy(server.title, server.spec.access_policy, authorizations)
+
+
+def _object_name(item: PolicyObject) -> ObjectName:
     return (item.namespace, item.name)
-
-
-def _age(server: Server) -> tuple[bool, str, ObjectName]:
-    """The oldest first; those of unknown age last; then by name."""
-    created = server.metadata.creation_timestamp
-    return (not created, created, _object_name(server))

@@ -1,6 +1,9 @@
 """
 Inbound policy of one workload, compiled: what `decision.authorize` judges by.
 
+Linkerd's policies keep their shape here, for the status to show; who is admitted is
+asked of their rules in the one model (see match and index), as of Istio's.
+
 Values only, and picklable: the control process compiles them, the proxy workers
 hold them. Nothing here knows of the manifests they came from, except their names,
 which every refusal repeats.
@@ -8,8 +11,7 @@ which every refusal repeats.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -17,14 +19,11 @@ from typing import Final
 from agent.addresses import IPAddress, IPNetwork, unmapped
 from agent.errors import InputError
 from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId
+from agent.policy.index import RuleSet
+from agent.policy.match import Attribute, Constraint, Pattern, Rule, Term, TextForm
+from agent.policy.names import DNS_FORM_INFIX, DNS_NAME, dns_form
 
-# Linkerd names a workload by DNS: SA.NS.serviceaccount.identity.CONTROL.TRUST-DOMAIN.
-# We have no control plane's namespace; policies written for Linkerd say "linkerd".
-DNS_FORM_INFIX: Final = "serviceaccount.identity.linkerd"
-
-_DNS_LABEL: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
-_DNS_NAME: Final = re.compile(rf"{_DNS_LABEL}(?:\.{_DNS_LABEL})*", re.ASCII)
-_NAMESPACE: Final = re.compile(_DNS_LABEL, re.ASCII)
+DEFAULT_ANNOTATION: Final = "config.linkerd.io/default-inbound-policy"
 
 
 class InvalidIdentityMatch(InputError):
@@ -40,26 +39,6 @@ class DefaultPolicy(Enum):
     CLUSTER_AUTHENTICATED = "cluster-authenticated"
     DENY = "deny"
     AUDIT = "audit"
-
-
-def dns_name(namespace: str, service_account: str, trust_domain: str) -> str:
-    """A ServiceAccount's identity in Linkerd's DNS form."""
-    return f"{service_account}.{namespace}.{DNS_FORM_INFIX}.{trust_domain}"
-
-
-def dns_form(identity: SpiffeId) -> str | None:
-    """
-    `identity` in DNS form, or None where it has none.
-
-    A namespace with a dot, which SPIFFE allows and Kubernetes does not, has none:
-    its last label would pass for the namespace of another workload.
-    """
-    namespace, account = identity.namespace, identity.service_account
-    if namespace is None or account is None:
-        return None
-    if not _NAMESPACE.fullmatch(namespace) or not _DNS_NAME.fullmatch(account):
-        return None
-    return dns_name(namespace, account, str(identity.trust_domain))
 
 
 class IdentityForm(Enum):
@@ -92,7 +71,7 @@ class IdentityMatch:
         """
         if text == "*":
             return cls(IdentityForm.ANY, text)
-        if text.startswith("*.") and _DNS_NAME.fullmatch(text[2:]):
+        if text.startswith("*.") and DNS_NAME.fullmatch(text[2:]):
             return cls(IdentityForm.SUFFIX, text)
         if text.startswith(SCHEME):
             try:
@@ -101,7 +80,7 @@ class IdentityMatch:
                 raise InvalidIdentityMatch(
                     f"identity {text[:80]!r}: {error}"
                 ) from error
-        if _DNS_NAME.fullmatch(text):
+        if DNS_NAME.fullmatch(text):
             return cls(IdentityForm.EXACT, text)
         raise InvalidIdentityMatch(
             f"identity {text[:80]!r}: expected '*', '*.suffix', a SPIFFE ID or a "
@@ -173,6 +152,64 @@ class Authorization:
             match.matches(source) for match in self.networks
         )
 
+    def rule(self) -> Rule:
+        """The same, in the one model: a term for each way to be admitted."""
+        return Rule(
+            self.name,
+            "",
+            tuple(
+                Term((*who, *where))
+                for who in _identity_terms(self.identities)
+                for where in _network_terms(self.networks)
+            ),
+        )
+
+
+def _identity_terms(
+    matches: tuple[IdentityMatch, ...] | None,
+) -> Iterator[tuple[Constraint, ...]]:
+    """By SPIFFE ID or by DNS name: one of the two is enough."""
+    if matches is None:
+        yield ()
+        return
+    uris: list[Pattern] = []
+    names: list[Pattern] = []
+    for match in matches:
+        if match.form is IdentityForm.ANY:
+            uris.append(Pattern(TextForm.ANY))
+        elif match.form is IdentityForm.SUFFIX:
+            names.append(Pattern(TextForm.SUFFIX, match.text[1:]))
+        elif match.text.startswith(SCHEME):
+            uris.append(Pattern(TextForm.EXACT, match.text.removeprefix(SCHEME)))
+        else:
+            names.append(Pattern(TextForm.EXACT, match.text))
+    for attribute, patterns in (
+        (Attribute.PRINCIPAL, uris),
+        (Attribute.DNS_NAME, names),
+    ):
+        if patterns:
+            yield (Constraint(attribute, tuple(patterns), "identities"),)
+
+
+def _network_terms(
+    networks: tuple[NetworkMatch, ...] | None,
+) -> Iterator[tuple[Constraint, ...]]:
+    """Networks without exceptions are one way; each other one is a way of its own."""
+    if networks is None:
+        yield ()
+        return
+    whole = tuple(match.cidr for match in networks if not match.excluded)
+    if whole:
+        yield (Constraint(Attribute.SOURCE, whole, "networks"),)
+    for match in networks:
+        if match.excluded:
+            yield (
+                Constraint(Attribute.SOURCE, (match.cidr,), "networks.cidr"),
+                Constraint(
+                    Attribute.SOURCE, match.excluded, "networks.except", negative=True
+                ),
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class PortPolicy:
@@ -181,6 +218,45 @@ class PortPolicy:
     server: str
     access_policy: DefaultPolicy = DefaultPolicy.DENY
     authorizations: tuple[Authorization, ...] = ()
+    rules: RuleSet = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rules = tuple(item.rule() for item in self.authorizations)
+        object.__setattr__(self, "rules", RuleSet((self.server,), rules))
+
+
+@dataclass(frozen=True, slots=True)
+class MtlsMandate:
+    """Whether mutual TLS is demanded, in which mode, and by which field of what."""
+
+    strict: bool
+    object: str
+    field: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True)
+class MutualTlsPolicy:
+    """What Istio's PeerAuthentications say of a workload, and of some of its ports."""
+
+    default: MtlsMandate
+    ports: Mapping[int, MtlsMandate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class IstioPolicy:
+    """
+    Istio's rules about one workload: a set for each scope that has any.
+
+    A scope whose ALLOW policies have no rules has a set all the same, an empty one:
+    it lets nobody in. The dry-run ones are judged and told, not enforced.
+    """
+
+    denies: tuple[RuleSet, ...] = ()
+    allows: tuple[RuleSet, ...] = ()
+    dry_denies: tuple[RuleSet, ...] = ()
+    dry_allows: tuple[RuleSet, ...] = ()
+    mutual_tls: MutualTlsPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +266,7 @@ class InboundPolicy:
 
     `default_from` names where `default` was set: "Pod shop/api", "Namespace shop" or
     "configuration". `cluster_networks` is what the `cluster-` policies call cluster.
+    `istio` None: Istio's kinds say nothing about it.
     """
 
     workload: str
@@ -197,3 +274,4 @@ class InboundPolicy:
     default_from: str = "configuration"
     ports: Mapping[int, PortPolicy] = field(default_factory=dict)
     cluster_networks: tuple[IPNetwork, ...] = ()
+    istio: IstioPolicy | None = None

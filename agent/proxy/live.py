@@ -57,7 +57,7 @@ class LiveConnection:
         """
         self.request = request
         permit = authorize(request, self.pod.policy)
-        self.session.permitted_by(permit.rule, audit=permit.audit)
+        self.session.permitted_by(permit.rule, _audited_by(permit))
         self.session.advance(State.AUTHORIZED)
         if permit.audit:
             self.register.audit(self)
@@ -72,7 +72,7 @@ class LiveConnection:
         except Denied as denied:
             self.revoke(denied)
             return
-        changed = self.session.permitted_by(permit.rule, audit=permit.audit)
+        changed = self.session.permitted_by(permit.rule, _audited_by(permit))
         if changed and self.session.state is State.RELAYING:
             self.register.tell(self.session.changed())
         if changed and permit.audit:
@@ -261,6 +261,11 @@ class Register:
             message = session.refuse("refused" if refused else "failed", text, now)
         self.tell(message)
         _log_line(session, message, reason)
+
+
+def _audited_by(permit: Permit) -> str | None:
+    """The first rule that would deny, and only audits."""
+    return permit.would_deny[0].rule if permit.would_deny else None
 
 
 def _log_line(session: Session, message: Message, reason: str | None) -> None:

@@ -56,7 +56,7 @@ class InboundPlaintext:
         live.session.advance(State.LOCATED)
         if to.port in RESERVED_PORTS:
             raise NotAdmitted(503, f"port {to.port} belongs to the agent")
-        live.authorize(Request(None, client.ip, to.port))
+        live.authorize(Request(None, client.ip, to.port, to.ip))
         app = await self.dialer.deliver(live.pod, to, client)
         traffic = live.session.traffic
         with self.dialer.carrying(live.pod, app, traffic):

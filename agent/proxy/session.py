@@ -129,14 +129,14 @@ class Session:
         self.advance(State.RELAYING)
         return ConnectionOpened(opened=self.opened, audit=self.audit, **self._facts())
 
-    def permitted_by(self, rule: str, *, audit: bool) -> bool:
+    def permitted_by(self, rule: str, audit: str | None) -> bool:
         """
         Note what lets it in now; whether that is another rule than before.
 
-        `audit`: the rule would deny it, and only audits.
+        `audit` is the rule that would deny it, and only audits.
         """
         before = self.rule, self.audit
-        self.rule, self.audit = rule, rule if audit else None
+        self.rule, self.audit = rule, audit
         return (self.rule, self.audit) != before
 
     def changed(self) -> ConnectionChanged:

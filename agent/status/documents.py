@@ -261,12 +261,23 @@ class Setting(TypedDict):
     cluster_networks: list[str]
 
 
+class Unreadable(TypedDict):
+    """Namespace and name of Servers; title and namespace of Istio's kinds."""
+
+    linkerd: list[list[str]]
+    istio: list[list[str]]
+
+
 class ObjectList(TypedDict):
-    """Every object in force, as a manifest that has what we read of it."""
+    """
+    Every object in force, as a manifest that has what we read of it.
+
+    `unreadable`: those that could not be read, and so keep closed what they close.
+    """
 
     node: str
     setting: Setting
-    unreadable: list[str]
+    unreadable: Unreadable
     manifests: list[dict[str, Any]]
 
 

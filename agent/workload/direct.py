@@ -64,7 +64,7 @@ class Grounds:
     """
     All that a verdict rests upon. Where one of it changes, the verdict is void.
 
-    Except `rule`, and `audit`: that rule would deny, and only audits. Then what is
+    Except `rule`, and `audit`, a rule that would deny and only audits: then what is
     open goes on, and what is new goes by tunnel, for each is to be told.
     """
 
@@ -72,7 +72,7 @@ class Grounds:
     source_ip: IPAddress
     destination: Party
     rule: str
-    audit: bool = False
+    audit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,12 @@ class Residents:
         own = source.source(pair.destination.ip.version)
         if own is None or source is destination:
             raise NotDirect(f"{source.name} has no address to reach it directly from")
-        port = pair.destination.port
-        permit = authorize(Request(source.identity, own, port), destination.policy)
+        to = pair.destination
+        request = Request(source.identity, own, to.port, to.ip)
+        permit = authorize(request, destination.policy)
         ends = _party(source), own, _party(destination)
-        return Grounds(*ends, permit.rule, permit.audit)
+        audit = permit.would_deny[0].rule if permit.would_deny else None
+        return Grounds(*ends, permit.rule, audit)
 
     def review(
         self, held: Mapping[Pair, Grounds]

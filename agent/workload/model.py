@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from agent.addresses import IPAddress
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.policy.istio import IstioPolicies
 from agent.policy.linkerd import LinkerdPolicies
 
 
@@ -138,3 +139,4 @@ class Objects:
     services: tuple[Service, ...] = ()
     endpoint_slices: tuple[EndpointSlice, ...] = ()
     linkerd: LinkerdPolicies = field(default_factory=LinkerdPolicies)
+    istio: IstioPolicies = field(default_factory=IstioPolicies)

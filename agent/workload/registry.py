@@ -3,8 +3,8 @@ From all objects to what this node does: enrolment, identities, policies, direct
 
 `apply` looks at everything at every change, so there is no partial state to get wrong.
 It remembers which pod holds which address and network namespace (see claims), and
-results whose inputs are equal to the last ones (see memo): those come out as the same
-object, and cost next to nothing here and wherever they are compared.
+results whose inputs are equal to the last ones (see agent.memo): those come out as the
+same object, and cost next to nothing here and wherever they are compared.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Final
 
 from agent.addresses import IPAddress
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.policy.compiler import InboundDefaults, WorkloadFacts, compile_inbound
-from agent.policy.linkerd import LinkerdPolicies
+from agent.memo import Memo
+from agent.policy.compiler import InboundDefaults
 from agent.policy.problem import Problem
-from agent.policy.references import LinkerdRules, resolve
 from agent.policy.rule import InboundPolicy
 from agent.workload.claims import settle
 from agent.workload.directory import Directory, Peer
-from agent.workload.memo import Memo
 from agent.workload.model import Namespace, Objects, Workload, derived_uid
+from agent.workload.policies import PolicyBook, Rules
 from agent.workload.services import ServiceIndex, ServiceMemory
 
 MESH_LABEL: Final = "podlock.io/mesh"
@@ -65,11 +64,11 @@ class Registry:
         self._namespaces: dict[str, str] = {}
         self._running: frozenset[tuple[str, str, str]] = frozenset()
         self._known: Mapping[str, Namespace] = {}
-        self._linkerd: LinkerdPolicies | None = None
-        self._rules = _Rules(LinkerdRules(), ())
+        self._rules = Rules()
+        self._book = PolicyBook(trust_domain, self._defaults)
         self._settled = Memo(_settled)
         self._peers = Memo(self._peer)
-        self._compiled = Memo(self._compile)
+        self._compiled = Memo(self._book.compile)
         self._services = ServiceMemory()
 
     def runs_on(self, node: str, identity: SpiffeId) -> bool:
@@ -110,7 +109,8 @@ class Registry:
         """
         What judges connections to a pod of the last view, on whichever node it runs.
         """
-        policy, _ = self._compile(pod, self._known.get(pod.namespace), self._rules)
+        namespace = self._known.get(pod.namespace)
+        policy, _ = self._book.compile(pod, namespace, self._rules)
         return policy
 
     def _workloads(
@@ -224,47 +224,23 @@ class Registry:
         objects: Objects,
         problems: list[Problem],
     ) -> dict[str, InboundPolicy]:
-        if objects.linkerd != self._linkerd:
-            self._rules = _Rules(*resolve(objects.linkerd, self._trust_domain))
-            self._linkerd = objects.linkerd
-        problems += self._rules.problems
+        book = self._book
+        rules = self._rules = book.rules(objects)
+        problems += rules.problems
         policies: dict[str, InboundPolicy] = {}
         for pod in pods:
             namespace = namespaces.get(pod.namespace)
-            made = self._compiled(pod.uid, pod, namespace, self._rules)
+            made = self._compiled(pod.uid, pod, namespace, rules)
             policies[pod.uid], faults = made
             problems += faults
+        book.end_round()
         return policies
-
-    def _compile(
-        self, pod: Workload, namespace: Namespace | None, rules: _Rules
-    ) -> tuple[InboundPolicy, tuple[Problem, ...]]:
-        return compile_inbound(_facts(pod, namespace), rules.rules, self._defaults)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rules:
-    """What `resolve` made of one set of objects; equal to itself alone."""
-
-    rules: LinkerdRules
-    problems: tuple[Problem, ...]
 
 
 def _settled(
     pod: Workload, uid: str, meshed: bool, addresses: tuple[IPAddress, ...]
 ) -> Workload:
     return replace(pod, uid=uid, meshed=meshed, addresses=addresses)
-
-
-def _facts(pod: Workload, namespace: Namespace | None) -> WorkloadFacts:
-    return WorkloadFacts(
-        namespace=pod.namespace,
-        name=pod.name,
-        labels=pod.labels,
-        ports=tuple((named.name, named.port) for named in pod.ports),
-        annotations=pod.annotations,
-        namespace_annotations=namespace.annotations if namespace else {},
-    )
 
 
 def _is_meshed(pod: Workload, namespace: Namespace | None) -> bool:

@@ -15,9 +15,9 @@ from operator import attrgetter
 from typing import Final
 
 from agent.addresses import DeliveryAddress, IPAddress, SocketAddress
+from agent.memo import Memo
 from agent.policy.problem import Problem
 from agent.workload.directory import Endpoint, Peer, VirtualService
-from agent.workload.memo import Memo
 from agent.workload.model import (
     EndpointSlice,
     Service,

@@ -156,7 +156,9 @@ async def test_an_open_one_that_is_audited_from_now_on() -> None:
     its = tracer(bench)
     bench.maps.seen = [glance(1, TcpState.ESTABLISHED)]
     await its.collect(NOWHERE, [7])
-    its.granted(7, replace(HERE.judge(TO_API), rule="Server shop/api", audit=True))
+    its.granted(
+        7, replace(HERE.judge(TO_API), rule="Server shop/api", audit="Server shop/api")
+    )
     await its.collect(NOWHERE, [7])
     await its.collect(NOWHERE, [7])
     _, told = bench.told

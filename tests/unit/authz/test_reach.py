@@ -70,6 +70,39 @@ def test_patterns(pattern: str) -> None:
     assert spiffe("web") in names
 
 
+def istio(action: str = "ALLOW", **source: list[str]) -> Manifest:
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "some", "namespace": "shop"},
+        "spec": {"action": action, "rules": [{"from": [{"source": source}]}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "who"),
+    [
+        ({"principals": [f"{TD}/ns/a/sa/b"]}, spiffe("b", "a")),
+        ({"principals": [f"{TD}/ns/a/*"]}, f"spiffe://{TD}/ns/a/*"),
+        ({"principals": ["*/sa/web"]}, "spiffe://*/sa/web"),
+        ({"namespaces": ["a"]}, f"spiffe://{TD}/ns/a/sa/*"),
+        ({"serviceAccounts": ["a/b"]}, spiffe("b", "a")),
+    ],
+)
+def test_istios_names(source: dict[str, list[str]], who: str) -> None:
+    """Whatever a rule calls clients by."""
+    found = ask(istio("ALLOW", **source))
+    assert who in [each.who for each in found.identities]
+    assert "*" not in [each.who for each in found.identities]
+
+
+def test_all_but_one() -> None:
+    """Whom a DENY names is told, where everybody else is let in."""
+    found = ask(istio("DENY", principals=[f"{TD}/ns/shop/sa/batch"]))
+    assert "*" in [each.who for each in found.identities]
+    assert found.excluded == (spiffe("batch"),)
+
+
 def test_nobody() -> None:
     """A Server without an authorization."""
     found = ask(*api_policy())

@@ -18,7 +18,6 @@ from agent.authz.survey import Survey
 from agent.kube.offline import read_documents
 
 from .samples import (
-    Manifest,
     api_policy,
     flow,
     namespace,
@@ -37,17 +36,16 @@ OUTSIDE = ("192.0.2.1", "fd00::9")
 Flows = list[tuple[Flow, Tally]]
 
 
-def cluster(*more: Manifest) -> Survey:
-    """api and canary share a label; canary has one more."""
+def cluster(*, canary: str = "api") -> Survey:
+    """api and canary share a label, and canary has one more; or it shares none."""
     return survey(
         [
             namespace("shop", default="audit"),
             namespace("back", default="all-unauthenticated"),
             pod("shop/web", "10.0.1.1"),
             pod("shop/api", "10.0.1.2", node="n2"),
-            pod("shop/canary", "10.0.1.3", app="api", track="canary"),
+            pod("shop/canary", "10.0.1.3", app=canary, track="canary"),
             pod("back/db", "10.0.1.4"),
-            *more,
         ]
     )
 
@@ -110,6 +108,39 @@ def test_exactly_what_was_seen(flows: Flows) -> None:
             for port in (*PORTS, 8080):
                 found = allowed(client, to, port, after)
                 assert found == ((name, to, port) in good), (name, to, port)
+
+
+@given(st.lists(FLOW, max_size=12))
+@settings(deadline=None, max_examples=40)
+def test_exactly_in_istios_kinds(flows: Flows) -> None:
+    """The same, where no pod has all the labels of another and more."""
+    before = cluster(canary="canary")
+    suggestion = suggest(flows, before, NODES, "istio")
+    assert {each["kind"] for each in suggestion.manifests} <= {"AuthorizationPolicy"}
+    assert not suggestion.notes
+    after = applied(suggestion, before)
+    good = seen_in(flows)
+    for name, client in everything(before):
+        for to in PODS:
+            for port in (*PORTS, 8080):
+                if client.pod != to:
+                    found = allowed(client, to, port, after)
+                    assert found == ((name, to, port) in good), (name, to, port)
+
+
+def test_a_selector_that_istio_does_not_have() -> None:
+    """It is said for whom else the policy holds."""
+    suggestion = suggest([flow(spiffe("web"), "shop/api")], cluster(), NODES, "istio")
+    (note,) = suggestion.notes
+    assert "the policy of shop/api also holds" in note
+
+
+def test_another_trust_domain() -> None:
+    """A reference would mean an account of ours; so it is written out."""
+    foreign = "spiffe://example.org/ns/shop/sa/web"
+    suggestion = suggest([flow(foreign)], survey(shop()), NODES)
+    (made,) = (d for d in suggestion.manifests if d["kind"] == "MeshTLSAuthentication")
+    assert made["spec"] == {"identities": [foreign]}
 
 
 def test_nothing_breaks() -> None:

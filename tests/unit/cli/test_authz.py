@@ -52,7 +52,7 @@ class FakeAgent:
                     "default_inbound": "deny",
                     "cluster_networks": ["10.0.0.0/8"],
                 },
-                "unreadable": [],
+                "unreadable": {"linkerd": [], "istio": []},
                 "manifests": list(manifests(objects)),
             }
         return dict(json.loads(json.dumps(told)))

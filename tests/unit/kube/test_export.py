@@ -21,6 +21,19 @@ def through(found: Objects) -> Objects:
     return objects(*told)
 
 
+def istio(kind: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": kind,
+        "metadata": {
+            "name": "api",
+            "namespace": "shop",
+            "annotations": {"istio.io/dry-run": "true"},
+        },
+        "spec": spec,
+    }
+
+
 def test_a_whole_cluster() -> None:
     """Pods, namespaces, services and every policy kind, with all that is read."""
     named = pod("shop/named", "10.0.3.1")
@@ -42,6 +55,24 @@ def test_a_whole_cluster() -> None:
             networks=[{"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}],
         ),
         rule("shop/names", "by-name", "MeshTLSAuthentication", "names"),
+        istio(
+            "AuthorizationPolicy",
+            selector={"matchLabels": {"app": "api"}},
+            action="DENY",
+            rules=[
+                {
+                    "from": [{"source": {"notPrincipals": ["cluster.local/*"]}}],
+                    "to": [{"operation": {"ports": ["80"]}}],
+                    "when": [{"key": "source.ip", "values": ["10.0.0.0/8"]}],
+                }
+            ],
+        ),
+        istio(
+            "PeerAuthentication",
+            selector={"matchLabels": {"app": "api"}},
+            mtls={"mode": "STRICT"},
+            portLevelMtls={"80": {"mode": "DISABLE"}},
+        ),
     )
     assert through(found) == found
 

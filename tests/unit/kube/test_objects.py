@@ -102,8 +102,8 @@ class TestNotes:
         [
             ("v1", "ConfigMap"),
             ("apps/v1", "Deployment"),
-            ("security.istio.io/v1", "AuthorizationPolicy"),
-            ("policy.linkerd.io/v1beta1", "ServerAuthorization"),
+            ("security.istio.io/v1", "RequestAuthentication"),
+            ("policy.linkerd.io/v1beta3", "HTTPRoute"),
         ],
     )
     def test_a_kind_of_others_is_said_to_be_unused(

@@ -12,9 +12,9 @@ from agent.policy.linkerd import (
     LinkerdPolicies,
     MeshTLSAuthentication,
     NetworkAuthentication,
-    PolicyObject,
     Server,
 )
+from agent.policy.objects import PolicyObject
 
 
 def document(kind: str, name: str, spec: object, **metadata: Any) -> dict[str, Any]:

@@ -9,15 +9,14 @@ import pytest
 
 from agent.identity.spiffe import TrustDomain
 from agent.policy.compiler import (
-    DEFAULT_ANNOTATION,
     InboundDefaults,
     WorkloadFacts,
     compile_inbound,
 )
-from agent.policy.linkerd import PolicyObject
+from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
 from agent.policy.references import LinkerdRules, resolve
-from agent.policy.rule import DefaultPolicy, InboundPolicy
+from agent.policy.rule import DEFAULT_ANNOTATION, DefaultPolicy, InboundPolicy
 from tests.unit.policy.samples import authorization, policies, ref, server
 
 API = WorkloadFacts(

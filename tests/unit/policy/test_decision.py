@@ -13,6 +13,7 @@ from agent.addresses import parse_ip
 from agent.identity.spiffe import SpiffeId
 from agent.policy.decision import Denied, Permit, Request, authorize
 from agent.policy.rule import (
+    DEFAULT_ANNOTATION,
     Authorization,
     DefaultPolicy,
     IdentityMatch,
@@ -224,14 +225,25 @@ class TestPermit:
         """The first that admits, by its object."""
         permit = authorize(request(WEB, POD), with_server(NOBODY, WEB_ONLY, SHOP))
 
-        assert permit == Permit("AuthorizationPolicy shop/web")
+        assert permit == Permit(WEB_ONLY.name, WEB_ONLY.name, "spec")
 
     def test_names_where_the_default_was_set(self) -> None:
         """A default has an object too."""
         policy = with_default("all-authenticated", "Namespace shop")
 
         assert authorize(request(WEB, POD), policy) == Permit(
-            "Namespace shop default-inbound-policy all-authenticated"
+            "Namespace shop default-inbound-policy all-authenticated",
+            "Namespace shop",
+            f"metadata.annotations[{DEFAULT_ANNOTATION}]",
+        )
+
+    def test_the_configuration_has_a_field_too(self) -> None:
+        """Where nobody annotated anything, the setting is named."""
+        permit = authorize(request(WEB, POD), with_default("all-authenticated"))
+
+        assert (permit.object, permit.field) == (
+            "configuration",
+            "policy.default_inbound",
         )
 
     def test_audit_says_what_would_have_denied(self) -> None:
@@ -240,9 +252,18 @@ class TestPermit:
         by_server = authorize(request(None, POD), with_server(access="audit"))
         by_policy = authorize(request(WEB, POD), with_server(WEB_ONLY, access="audit"))
 
-        assert by_default == Permit("Pod shop/a default-inbound-policy audit", True)
-        assert by_server == Permit("Server shop/api-http accessPolicy audit", True)
-        assert by_policy == Permit("AuthorizationPolicy shop/web", False)
+        assert by_default.rule == "Pod shop/a default-inbound-policy audit"
+        assert [denial.object for denial in by_default.would_deny] == ["Pod shop/a"]
+        assert by_server.rule == "Server shop/api-http accessPolicy audit"
+        (denial,) = by_server.would_deny
+        assert (denial.object, denial.field) == (
+            "Server shop/api-http",
+            "spec.accessPolicy",
+        )
+        assert "no authorization of Server shop/api-http" in denial.reason
+        assert by_default.audit
+        assert by_server.audit
+        assert not by_policy.audit
 
 
 class TestDenied:

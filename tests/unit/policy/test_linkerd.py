@@ -13,9 +13,9 @@ from agent.policy.linkerd import (
     LocalRef,
     MeshTLSAuthentication,
     NetworkAuthentication,
-    PolicyObject,
     Server,
 )
+from agent.policy.objects import PolicyObject
 from agent.policy.rule import DefaultPolicy
 from tests.unit.policy.samples import document, network, ref, server
 

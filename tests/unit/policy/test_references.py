@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from agent.addresses import parse_ip
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.policy.linkerd import LinkerdPolicies, PolicyObject
+from agent.policy.linkerd import LinkerdPolicies
+from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
 from agent.policy.references import LinkerdRules, resolve
 from agent.policy.rule import Authorization

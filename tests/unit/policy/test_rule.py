@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.addresses import parse_ip
 from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.policy.names import dns_form
 from agent.policy.rule import (
     Authorization,
     DefaultPolicy,
@@ -19,7 +20,6 @@ from agent.policy.rule import (
     InvalidIdentityMatch,
     NetworkMatch,
     PortPolicy,
-    dns_form,
 )
 
 SUFFIX = "serviceaccount.identity.linkerd.cluster.local"

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from agent.addresses import parse_ip
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.policy.compiler import DEFAULT_ANNOTATION
+from agent.policy.istio_scope import IstioResolver
+from agent.policy.references import LinkerdResolver
+from agent.policy.rule import DEFAULT_ANNOTATION
 from agent.workload.model import (
     EndpointSlice,
     NamedPort,
@@ -107,7 +109,9 @@ def forgetful(registry: Registry) -> None:
         registry._services,
     ):
         memory.end_round()
-    registry._linkerd = None
+    registry._book._seen = None
+    registry._book._linkerd = LinkerdResolver(TD)
+    registry._book._istio = IstioResolver()
 
 
 @given(st.lists(objects(), min_size=2, max_size=5))

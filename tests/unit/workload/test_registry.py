@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from agent.addresses import SocketAddress, parse_ip
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.policy.compiler import DEFAULT_ANNOTATION, InboundDefaults
+from agent.policy.compiler import InboundDefaults
 from agent.policy.linkerd import Server
-from agent.policy.rule import DefaultPolicy
+from agent.policy.rule import DEFAULT_ANNOTATION, DefaultPolicy
 from agent.workload.model import Namespace, Objects, Service, Workload, derived_uid
 from agent.workload.registry import NodeView, Registry
 from tests.unit.policy.samples import authorization, policies, ref, server

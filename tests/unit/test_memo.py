@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.workload.memo import Memo
+from agent.memo import Memo
 
 
 class Counter:
