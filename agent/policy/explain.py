@@ -11,7 +11,7 @@ from typing import Final
 from agent.policy.match import Constraint, Facts, Rule, Term
 
 _TERMS: Final = 4  # of each rule
-_RULES: Final = 8
+_RULES: Final = 4
 _VALUES: Final = 64  # a constraint with more is not looked into
 
 
