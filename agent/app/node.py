@@ -78,6 +78,7 @@ async def _run(config: Config) -> None:
         InboundDefaults(
             DefaultPolicy(config.policy.default_inbound),
             config.policy.cluster_networks,
+            config.policy.root_namespace,
         ),
     )
     maps = RedirectMaps.open(config.redirect.pins)

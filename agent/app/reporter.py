@@ -164,6 +164,7 @@ class ControlReporter:
                 "trust_domain": str(control.config.trust_domain),
                 "default_inbound": policy.default_inbound,
                 "cluster_networks": [str(net) for net in policy.cluster_networks],
+                "root_namespace": policy.root_namespace,
             },
             "unreadable": {
                 "linkerd": _pairs(control.objects.linkerd.unreadable_servers),

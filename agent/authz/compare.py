@@ -28,6 +28,15 @@ class Difference:
     before: Verdict
     after: Verdict
 
+    @property
+    def refuses(self) -> bool | None:
+        """
+        Whether it starts to refuse, or stops; None where only audit comes or goes.
+        """
+        if self.before.allowed == self.after.allowed:
+            return None
+        return self.before.allowed
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

@@ -181,7 +181,7 @@ def diff_(
     Which connections of late would the manifests in DIR start or stop refusing?
 
     DIR is taken as `kubectl apply` would: one of the same kind and name takes the
-    other's place. Exits 0 if nothing changes for what was seen, 1 if something does.
+    other's place. Exits 1 if something starts or stops to be refused, else 0.
     """
     from agent.authz import compare, overlay
     from agent.authz.survey import Survey

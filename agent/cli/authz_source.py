@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def setting_of(config: Config) -> Setting:
     """What a configuration says about policy."""
     default = DefaultPolicy(config.policy.default_inbound)
-    defaults = InboundDefaults(default, config.policy.cluster_networks)
+    policy = config.policy
+    defaults = InboundDefaults(default, policy.cluster_networks, policy.root_namespace)
     return Setting(config.trust_domain, defaults)
 
 
@@ -50,6 +51,7 @@ def live(socket: Path) -> Survey:
     defaults = InboundDefaults(
         DefaultPolicy(setting["default_inbound"]),
         tuple(ipaddress.ip_network(text) for text in setting["cluster_networks"]),
+        setting["root_namespace"],
     )
     return Survey.of(
         replace(objects, linkerd=linkerd, istio=istio),

@@ -88,9 +88,10 @@ def who_can_lines(document: Document) -> Iterator[str]:
 
 
 def diff(comparison: Comparison) -> Document:
-    """`changes`: whether anything does."""
+    """`changes`: whether anything starts or stops to be refused."""
+    decided = [each for each in comparison.differences if each.refuses is not None]
     return {
-        "changes": bool(comparison.differences),
+        "changes": bool(decided),
         "same": comparison.same,
         "differences": [_difference(each) for each in comparison.differences],
         "gone": [_flow(flow) for flow in comparison.gone],
@@ -111,9 +112,11 @@ def diff_lines(document: Document) -> Iterator[str]:
         yield f"    then: {plain(after['reason'])}"
     for flow in document["gone"]:
         yield f"not judged: {plain(flow['client'])} -> {_server(flow)}: the pod is gone"
+    verdicts = [(e["before"]["verdict"], e["after"]["verdict"]) for e in order]
     yield (
-        f"{len(document['differences'])} of "
-        f"{len(document['differences']) + document['same']} flows change"
+        f"{len(order) + document['same']} flows judged: "
+        f"{sum(after == 'deny' for _, after in verdicts)} would start to be refused, "
+        f"{sum(before == 'deny' for before, _ in verdicts)} would stop"
     )
 
 

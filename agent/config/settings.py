@@ -45,6 +45,10 @@ WorkerSeconds = Annotated[float, msgspec.Meta(ge=1, le=3_600)]
 DrainSeconds = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 # Below a minute there is no time to renew; a year is what an issuer lives.
 Hours = Annotated[float, msgspec.Meta(ge=1 / 60, le=8_760)]
+# An RFC 1123 label, as Kubernetes has it.
+NamespaceName = Annotated[
+    str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+]
 Workers = Annotated[int, msgspec.Meta(ge=0, le=64)]
 
 # Where a pod of a usual cluster may live (RFC 1918, RFC 6598, RFC 4193), as Linkerd's
@@ -90,6 +94,8 @@ class PolicySettings:
 
     default_inbound: DefaultInbound = "all-unauthenticated"
     cluster_networks: tuple[IPNetwork, ...] = CLUSTER_NETWORKS
+    # Whose Istio policies are about the whole mesh (Istio's rootNamespace).
+    root_namespace: NamespaceName = "istio-system"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

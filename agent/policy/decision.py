@@ -18,7 +18,7 @@ from typing import Final
 from agent.addresses import IPAddress, unmapped
 from agent.errors import Refused
 from agent.identity.spiffe import SpiffeId
-from agent.policy.explain import nearest, what_matched
+from agent.policy.explain import nearest
 from agent.policy.index import RuleSet
 from agent.policy.match import Facts
 from agent.policy.rule import (
@@ -36,7 +36,7 @@ _CLUSTER: Final = frozenset(
     {DefaultPolicy.CLUSTER_AUTHENTICATED, DefaultPolicy.CLUSTER_UNAUTHENTICATED}
 )
 # A refusal is as quick as a permit: so many authorizations are looked at for a hint.
-_HINTS: Final = 16
+_HINTS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,7 @@ def _pass_istio(request: Request, facts: Facts, istio: IstioPolicy) -> Permit | 
     for rules in istio.allows:
         found = rules.first(facts)
         if found is not None:
-            matched, term = found
-            field = what_matched(matched, term)
-            return Permit(matched.title, matched.object, field)
+            return Permit(found.title, found.object, found.field)
     raise Denied.by(_not_allowed(request, facts, istio.allows))
 
 
@@ -180,10 +178,8 @@ def _refused_by(
     for rules in sets:
         found = rules.first(facts)
         if found is not None:
-            rule, term = found
-            field = what_matched(rule, term)
-            reason = f"{rule.object}: {field} refuses {request.client}"
-            return Denial(rule.title, reason, rule.object, field)
+            reason = f"{found.object}: {found.field} refuses {request.client}"
+            return Denial(found.title, reason, found.object, found.field)
     return None
 
 
@@ -238,8 +234,7 @@ def _by_server(
 ) -> Permit:
     found = port.rules.first(facts)
     if found is not None:
-        admitted_by = found[0].object
-        return Permit(admitted_by, admitted_by, "spec")
+        return Permit(found.object, found.object, "spec")
     access, field = port.access_policy, "spec.accessPolicy"
     fault = _refusal(request, access, policy)
     reason = f"no authorization of {port.server} matches {request.client}"

@@ -10,9 +10,9 @@ from typing import Final
 
 from agent.policy.match import Constraint, Facts, Rule, Term
 
-_TERMS: Final = 4  # of each rule
-_RULES: Final = 4
-_VALUES: Final = 64  # a constraint with more is not looked into
+HINTS: Final = 4  # so many rules of a set are looked at
+_TERMS: Final = 2  # of each rule
+_VALUES: Final = 8  # a constraint with more is not looked into
 
 
 def what_matched(rule: Rule, term: Term) -> str:
@@ -30,7 +30,7 @@ def nearest(rules: tuple[Rule, ...], facts: Facts) -> tuple[Rule, Constraint] | 
     Looks at a few rules of many: it is a hint, and no decision.
     """
     first: tuple[Rule, Constraint] | None = None
-    for rule in rules[:_RULES]:
+    for rule in rules[:HINTS]:
         for term in rule.terms[:_TERMS]:
             if any(len(item.values) > _VALUES for item in term.constraints):
                 continue

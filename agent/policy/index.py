@@ -16,10 +16,11 @@ for a while, for the same callers and ports come again.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple
 
+from agent.policy.explain import HINTS, what_matched
 from agent.policy.match import (
     Attribute,
     Constraint,
@@ -32,15 +33,18 @@ from agent.policy.match import (
     Value,
 )
 
-MAX_REMEMBERED: Final = 256  # values a dimension; of 100,000 terms that is 3 MB
+# What a dimension remembers of values that it was asked: of 100,000 terms 300 values.
+REMEMBERED_BYTES: Final = 4 << 20
+MAX_REMEMBERED: Final = 4096
 _FEW: Final = 8  # so many shifts cost less than going through a bytearray
 _NUMBER_BITS: Final = 32  # what one number of a sparse posting takes
 
 _ADDRESS_BITS: Final = {4: 32, 6: 128}
 
-Shape = tuple[Hashable, int]
+Shape = tuple[int, int]
 """A pattern's form and length, or a network's version and prefix length."""
-Posting: TypeAlias = "int | array[int]"
+Posting = int | bytes
+"""Bits, or, where there are few, the numbers of those that are set."""
 
 
 class _Dimension:
@@ -53,6 +57,7 @@ class _Dimension:
 
     __slots__ = (
         "_known",
+        "_room",
         "attribute",
         "everyone",
         "negative",
@@ -69,19 +74,20 @@ class _Dimension:
         self.postings: dict[Hashable, Posting] = {}
         self.shapes: tuple[Shape, ...] = ()
         self._known: dict[FactValue | None, int] = {}
+        self._room = _room(everyone)
 
     def satisfied(self, value: FactValue | None) -> int:
         """The bits of the terms that `value` satisfies; None satisfies no positive."""
         bits = self._known.get(value)
         if bits is None:
             bits = self._work_out(value)
-            if len(self._known) >= MAX_REMEMBERED:
+            if len(self._known) >= self._room:
                 self._known.clear()
             self._known[value] = bits
         return bits
 
     def _work_out(self, value: FactValue | None) -> int:
-        hits, few = 0, array("I")
+        hits, few = 0, b""
         for key in () if value is None else _keys(value, self.shapes):
             posting = self.postings.get(key)
             if isinstance(posting, int):
@@ -89,7 +95,7 @@ class _Dimension:
             elif posting is not None:
                 few += posting
         if few:
-            hits |= _bits(few, self.everyone)
+            hits |= _bits(memoryview(few).cast("I"), self.everyone)
         return self.everyone ^ hits if self.negative else self.wild | hits
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -107,42 +113,96 @@ class _Dimension:
         self.attribute, self.negative, self.everyone = state[:3]
         self.wild, self.postings, self.shapes = state[3:]
         self._known = {}
+        self._room = _room(self.everyone)
+
+
+class Matched(NamedTuple):
+    """The rule that matched: its object, its path in it, and the field that decided."""
+
+    object: str
+    rule: str
+    field: str
+
+    @property
+    def title(self) -> str:
+        """How a permit and the status name it."""
+        return f"{self.object} {self.rule}" if self.rule else self.object
 
 
 class RuleIndex:
-    """The terms of some rules, in order."""
+    """
+    The terms of some rules, in order; of each, what a verdict names it by.
 
-    __slots__ = ("_dimensions", "_everyone", "_terms")
+    The names are numbers in tables of texts, most of which many terms share.
+    """
+
+    __slots__ = ("_dimensions", "_everyone", "_named", "_names")
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
-        self._terms = [(rule, term) for rule in rules for term in rule.terms]
-        self._everyone = (1 << len(self._terms)) - 1
-        self._dimensions = _dimensions([term for _, term in self._terms])
+        terms = [term for rule in rules for term in rule.terms]
+        self._everyone = (1 << len(terms)) - 1
+        self._dimensions = _dimensions(terms)
+        names: dict[str, int] = {}
+        named = array("I")
+        for rule in rules:
+            own = names.setdefault(rule.object, len(names))
+            path = names.setdefault(rule.field, len(names))
+            for term in rule.terms:
+                field = names.setdefault(what_matched(rule, term), len(names))
+                named.extend((own, path, field))
+        self._names, self._named = tuple(names), named
 
-    def first(self, facts: Facts) -> tuple[Rule, Term] | None:
-        """The first rule that matches, and which of its terms did."""
+    def first(self, facts: Facts) -> Matched | None:
+        """The first rule that matches."""
         found = self._everyone
         for dimension in self._dimensions:
             found &= dimension.satisfied(facts[dimension.attribute])
             if not found:
                 return None
-        return self._terms[-found.bit_length()] if found else None
+        if not found:
+            return None
+        at = len(self._named) - 3 * found.bit_length()
+        own, path, field = self._named[at : at + 3]
+        return Matched(self._names[own], self._names[path], self._names[field])
+
+    def __len__(self) -> int:
+        """How many terms there are."""
+        return len(self._named) // 3
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """Rules of one scope; `objects` are all who contribute, also those without any."""
+    """
+    Rules of one scope; `objects` are all who contribute, also those without any.
+
+    To another process only the index travels, and the first few rules, for hints: so
+    a copy there is as good for decisions, and not equal to the original.
+    """
 
     objects: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule, ...] = field(repr=False)
     index: RuleIndex = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "index", RuleIndex(self.rules))
 
-    def first(self, facts: Facts) -> tuple[Rule, Term] | None:
-        """The first rule that matches, and which of its terms did."""
+    def first(self, facts: Facts) -> Matched | None:
+        """The first rule that matches."""
         return self.index.first(facts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the rules, which are many times larger than their index."""
+        return _arrived, (self.objects, self.rules[:HINTS], self.index)
+
+
+def _arrived(
+    objects: tuple[str, ...], hints: tuple[Rule, ...], index: RuleIndex
+) -> RuleSet:
+    made = object.__new__(RuleSet)
+    object.__setattr__(made, "objects", objects)
+    object.__setattr__(made, "rules", hints)
+    object.__setattr__(made, "index", index)
+    return made
 
 
 def _dimensions(terms: list[Term]) -> tuple[_Dimension, ...]:
@@ -178,36 +238,37 @@ class _Building:
     def __init__(self, count: int) -> None:
         self._count = count
         self._constrained = bytearray(count // 8 + 1)
-        self._postings: dict[Hashable, array[int]] = {}
-        self._shapes: dict[Shape, None] = {}
+        self._postings: dict[Hashable, list[int]] = {}
+        self._shapes: set[Shape] = set()
 
     def add(self, number: int, constraint: Constraint) -> None:
         self._constrained[number >> 3] |= 1 << (number & 7)
+        postings = self._postings
         for value in constraint.values:
             key, shape = _key(value)
-            if key not in self._postings:
-                self._postings[key] = array("I")
-            self._postings[key].append(number)
-            if shape is not None:
-                self._shapes[shape] = None
+            if key in postings:
+                postings[key].append(number)
+            else:
+                postings[key] = [number]
+                self._shapes.add(shape)
 
     def finish(self, attribute: Attribute, *, negative: bool) -> _Dimension:
         everyone = (1 << self._count) - 1
         made = _Dimension(attribute, everyone, negative=negative)
-        made.wild = everyone ^ int.from_bytes(self._constrained, "little")
-        made.shapes = tuple(self._shapes)
+        constrained = int.from_bytes(self._constrained, "little")
+        # A negative one seldom excludes much: it comes last.
+        made.wild = everyone if negative else everyone ^ constrained
+        made.shapes = tuple(sorted(self._shapes))
         made.postings = {
             key: _bits(numbers, everyone)
             if len(numbers) * _NUMBER_BITS > self._count
-            else numbers
+            else array("I", numbers).tobytes()
             for key, numbers in self._postings.items()
         }
-        if negative:
-            made.wild = everyone  # last in order: it seldom excludes much
         return made
 
 
-def _bits(numbers: array[int], everyone: int) -> int:
+def _bits(numbers: Sequence[int], everyone: int) -> int:
     if len(numbers) <= _FEW:
         bits = 0
         for number in numbers:
@@ -219,38 +280,46 @@ def _bits(numbers: array[int], everyone: int) -> int:
     return int.from_bytes(field, "little")
 
 
-def _key(value: Value) -> tuple[Hashable, Shape | None]:
+def _room(everyone: int) -> int:
+    """How many values of so many terms may be remembered."""
+    each = everyone.bit_length() // 8 + 64
+    return min(MAX_REMEMBERED, max(1, REMEMBERED_BYTES // each))
+
+
+def _key(value: Value) -> tuple[Hashable, Shape]:
     """Where a value's terms are kept, and the shape by which they are found."""
-    if isinstance(value, int):
-        return value, None
     if isinstance(value, Pattern):
-        shape: Shape = (value.form, len(value.text))
-        if value.form is TextForm.EXACT:
-            shape = (TextForm.EXACT, 0)
-        return (value.form, value.text), shape
+        form = value.form
+        length = 0 if form is TextForm.EXACT else len(value.text)
+        return (form, value.text), (form, length)
+    if isinstance(value, int):
+        return value, (0, 0)
     version, length = value.version, value.prefixlen
-    shift = _ADDRESS_BITS[version] - length
-    number = int(value.network_address) >> shift
+    number = int(value.network_address) >> (value.max_prefixlen - length)
     return (version, length, number), (version, length)
 
 
-def _keys(value: FactValue, shapes: tuple[Shape, ...]) -> Iterator[Hashable]:
+def _keys(value: FactValue, shapes: tuple[Shape, ...]) -> list[Hashable]:
     """Every key under which a term that lists `value` may be kept."""
     if isinstance(value, int):
-        yield value
-    elif isinstance(value, str):
-        for form, length in shapes:
-            if form is TextForm.EXACT:
-                yield (form, value)
-            elif form is TextForm.PREFIX:
-                yield (form, value[:length])
-            elif form is TextForm.SUFFIX:
-                yield (form, value[-length:] if length else "")
-            elif value:
-                yield (form, "")
-    else:
+        return [value]
+    if isinstance(value, tuple):
         version, number = value
         bits = _ADDRESS_BITS[version]
-        for family, length in shapes:
-            if family == version:
-                yield (version, length, number >> (bits - length))
+        return [
+            (version, length, number >> (bits - length))
+            for family, length in shapes
+            if family == version
+        ]
+    keys: list[Hashable] = []
+    for form, length in shapes:
+        match form:
+            case TextForm.EXACT:
+                keys.append((form, value))
+            case TextForm.PREFIX:
+                keys.append((form, value[:length]))
+            case TextForm.SUFFIX:
+                keys.append((form, value[-length:] if length else ""))
+            case _ if value:
+                keys.append((form, ""))
+    return keys

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import IntEnum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -69,13 +69,13 @@ class Facts(NamedTuple):
         return cls(port, ip_value(source), to, *_names(identity))
 
 
-class TextForm(Enum):
+class TextForm(IntEnum):
     """What a `Pattern` compares."""
 
-    EXACT = "exact"
-    PREFIX = "prefix"
-    SUFFIX = "suffix"
-    ANY = "any"
+    EXACT = 1
+    PREFIX = 2
+    SUFFIX = 3
+    ANY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,6 @@ class Rule:
     object: str
     field: str
     terms: tuple[Term, ...]
-
-    @property
-    def title(self) -> str:
-        """How a permit and the status name it."""
-        return f"{self.object} {self.field}" if self.field else self.object
 
 
 def ip_value(address: IPAddress) -> IpValue:

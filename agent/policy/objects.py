@@ -8,6 +8,7 @@ somebody believes in and nobody applies.
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -87,6 +88,7 @@ class PolicyObject(Strict, frozen=True, kw_only=True):
         return (not created, created, self.namespace, self.name)
 
 
+@lru_cache(16_384)  # a policy's networks are read at the door, and again for its rules
 def parse_network(text: str) -> IPNetwork:
     """
     Read `10.0.0.0/8` or a single address; host bits are cut off, as Linkerd does.
@@ -110,6 +112,7 @@ def host_bits(text: str) -> IPNetwork | None:
     """The network that `text` means, where it has bits set beyond its prefix."""
     if "/" not in text:
         return None
-    network = parse_network(text)
-    written = ipaddress.ip_address(text.partition("/")[0])
-    return None if written == network.network_address else network
+    network, written = parse_network(text), text.partition("/")[0]
+    if written == str(network.network_address):
+        return None
+    return None if ipaddress.ip_address(written) == network.network_address else network

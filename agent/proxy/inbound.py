@@ -180,8 +180,8 @@ class InboundTunnels:
         live.session.advance(State.LOCATED)
         source = live.session.source
         live.session.source = End(str(client), source.workload, source.identity)
-        peer = tunnel.peer.spiffe_id
-        live.authorize(Request(peer, tunnel.remote.ip, to.port, to.ip))
+        identity, peer = tunnel.peer.spiffe_id, tunnel.remote.ip
+        live.authorize(Request(identity, peer, to.port, to.ip))
         return await self.dialer.deliver(live.pod, to, client)
 
 

@@ -259,6 +259,7 @@ class Setting(TypedDict):
     trust_domain: str
     default_inbound: str
     cluster_networks: list[str]
+    root_namespace: str
 
 
 class Unreadable(TypedDict):

@@ -1,5 +1,8 @@
 """
-`python -m tests.demo`: two nodes on this machine, ten steps, one answer.
+`python -m tests.demo`: two nodes on this machine, some steps, one answer.
+
+The scenario `tour` shows all that the agent does; `policy` closes a shop that was open
+to all, step by step and under traffic.
 
 Exits 0 when every step held, 1 when one did not, 2 when the demo could not be built.
 """
@@ -16,12 +19,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from tests.demo import script, stage
+from tests.demo.migration import steps as migration
+from tests.demo.migration import world as migrating
 from tests.demo.report import Report
 from tests.lab import names, system, topology
+from tests.lab.node import Agent
+from tests.lab.pod import Pod
+from tests.lab.topology import Lab
 
 
 def main() -> int:
@@ -36,7 +45,7 @@ def main() -> int:
         with _alone():
             if options.down:
                 return _down(console)
-            return _demo(console, options.json, keep=options.keep)
+            return _demo(console, options)
     except KeyboardInterrupt:
         console.print("\nInterrupted; everything has been removed.")
         return 130
@@ -57,6 +66,9 @@ def _down(console: Console) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
+    parser.add_argument(
+        "--scenario", choices=SCENARIOS, default="tour", help="what to show"
+    )
     parser.add_argument("--keep", action="store_true", help="leave it running")
     parser.add_argument("--down", action="store_true", help="remove it and stop")
     return parser.parse_args()
@@ -73,31 +85,58 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _demo(console: Console, json_file: Path | None, *, keep: bool) -> int:
+def _demo(console: Console, options: argparse.Namespace) -> int:
+    play = SCENARIOS[options.scenario]
     report, began = Report(console), time.monotonic()
     with contextlib.ExitStack() as stack:
-        with console.status("building two nodes, their pods and applications"):
-            built = stack.enter_context(stage.built())
-        built.lab.keep = keep
-        took = time.monotonic() - began
-        console.print(f"Two nodes, {len(built.lab.pods)} pods, ready in {took:.1f} s\n")
-        script.perform(built, report, console)
-        pids = system.processes_in(built.lab.names.cgroup)
-        if keep:
-            _look_around(console, built)
-    if not keep:
+        lab = play(console, report, stack, keep=options.keep)
+        pids = system.processes_in(lab.names.cgroup)
+    if not options.keep:
         system.wait_gone(pids)
     seconds = time.monotonic() - began
     report.conclude(seconds)
-    if json_file:
-        report.write(json_file, seconds)
+    if options.json:
+        report.write(options.json, seconds)
     return 0 if report.held else 1
 
 
-def _look_around(console: Console, built: stage.Stage) -> None:
+def _tour(
+    console: Console, report: Report, stack: contextlib.ExitStack, *, keep: bool
+) -> Lab:
+    began = time.monotonic()
+    with console.status("building two nodes, their pods and applications"):
+        built = stack.enter_context(stage.built())
+    _is_ready(console, built.lab, time.monotonic() - began, keep=keep)
+    script.perform(built, script.STEPS, report, console)
+    if keep:
+        _look_around(console, built.lab, built.agents, built.pods)
+    return built.lab
+
+
+def _policy(
+    console: Console, report: Report, stack: contextlib.ExitStack, *, keep: bool
+) -> Lab:
+    began = time.monotonic()
+    with console.status("building two nodes and their pods"):
+        built = stack.enter_context(migrating.built(names.DEMO_RUN))
+    _is_ready(console, built.lab, time.monotonic() - began, keep=keep)
+    report.figures = built.figures
+    script.perform(built, migration.STEPS, report, console)
+    if keep:
+        _look_around(console, built.lab, built.agents, built.pods)
+    return built.lab
+
+
+def _is_ready(console: Console, lab: Lab, seconds: float, *, keep: bool) -> None:
+    lab.keep = keep
+    console.print(f"Two nodes, {len(lab.pods)} pods, ready in {seconds:.1f} s\n")
+
+
+def _look_around(
+    console: Console, lab: Lab, agents: dict[str, Agent], pods: dict[str, Pod]
+) -> None:
     """The commands that show what is running."""
     python = sys.executable
-    agents, pods, lab = built.agents, built.pods, built.lab
     lines = [
         *(
             f"{python} -m agent {command} --socket {agents[node].socket}"
@@ -111,6 +150,9 @@ def _look_around(console: Console, built: stage.Stage) -> None:
     console.print("\nLeft running. To look around:")
     for line in lines:
         console.print(f"    {line}", soft_wrap=True)
+
+
+SCENARIOS: Final = {"tour": _tour, "policy": _policy}
 
 
 if __name__ == "__main__":

@@ -76,6 +76,8 @@ class Report:
 
     console: Console
     results: list[Result] = field(default_factory=list)
+    figures: dict[str, object] = field(default_factory=dict)
+    """What was counted and measured, by name."""
 
     @property
     def held(self) -> bool:
@@ -94,6 +96,8 @@ class Report:
 
     def conclude(self, seconds: float) -> None:
         """Print the last line."""
+        for name, figure in self.figures.items():
+            self.console.print(f"    {name.replace('_', ' ')}: {figure}")
         held = sum(result.held for result in self.results)
         mark = TICK if self.held else CROSS
         total = len(self.results)
@@ -104,6 +108,7 @@ class Report:
         document = {
             "held": self.held,
             "seconds": round(seconds, 3),
+            "figures": self.figures,
             "steps": [result.document() for result in self.results],
         }
         path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 from rich.console import Console
 
@@ -21,6 +21,7 @@ from tests.demo.steps import (
 )
 
 Step = Callable[[Stage, Notes], None]
+_World = TypeVar("_World")
 
 STEPS: Final[tuple[tuple[str, Step], ...]] = (
     ("web reaches api by every address, and both see the truth", reach.every_address),
@@ -39,13 +40,18 @@ STEPS: Final[tuple[tuple[str, Step], ...]] = (
 )
 
 
-def perform(stage: Stage, report: Report, console: Console) -> None:
+def perform(
+    world: _World,
+    steps: Sequence[tuple[str, Callable[[_World, Notes], None]]],
+    report: Report,
+    console: Console,
+) -> None:
     """Run all steps; one that raises does not hold, and the next is still run."""
-    for number, (name, step) in enumerate(STEPS, start=1):
+    for number, (name, step) in enumerate(steps, start=1):
         notes, began = Notes(), time.monotonic()
-        with console.status(f"{number} of {len(STEPS)}: {name}"):
+        with console.status(f"{number} of {len(steps)}: {name}"):
             try:
-                step(stage, notes)
+                step(world, notes)
             except Exception as error:  # noqa: BLE001 (reported as a fact)
                 last = (str(error).splitlines() or [""])[-1]
                 notes.saw(f"{type(error).__name__}: {last}", held=False)

@@ -1,8 +1,9 @@
 """
-knock.py HOST PORT: one HTTP request after the other, each on a connection of its own.
+knock.py HOST PORT [PAUSE]: HTTP requests, each on a connection of its own.
 
 Prints {"event": "served", "at"} or {"event": "refused", "at"} whenever that is another
-answer than before; `at` is CLOCK_MONOTONIC in seconds at which that connection began.
+answer than before; {"event": "count", "served", "refused", "at"} four times a second.
+`at` is CLOCK_MONOTONIC in seconds at which the last connection began.
 """
 
 # ruff: noqa: T201 (what it prints is its answer)
@@ -13,6 +14,7 @@ import sys
 import time
 
 PAUSE_SECONDS = 0.005
+COUNT_SECONDS = 0.25
 
 
 def answer(host: str, port: int) -> str:
@@ -24,11 +26,21 @@ def answer(host: str, port: int) -> str:
         return "refused"
 
 
-before = ""
+def tell(event: str, at: float, **facts: int) -> None:
+    print(json.dumps({"event": event, "at": at, **facts}), flush=True)
+
+
+pause = float(sys.argv[3]) if len(sys.argv) > 3 else PAUSE_SECONDS
+counts = {"served": 0, "refused": 0}
+before, counted = "", 0.0
 while True:
     began = time.monotonic()
     now = answer(sys.argv[1], int(sys.argv[2]))
+    counts[now] += 1
     if now != before:
-        print(json.dumps({"event": now, "at": began}), flush=True)
+        tell(now, began)
         before = now
-    time.sleep(PAUSE_SECONDS)
+    if began - counted > COUNT_SECONDS:
+        tell("count", began, **counts)
+        counted = began
+    time.sleep(pause)

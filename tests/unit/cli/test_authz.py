@@ -51,6 +51,7 @@ class FakeAgent:
                     "trust_domain": "cluster.local",
                     "default_inbound": "deny",
                     "cluster_networks": ["10.0.0.0/8"],
+                    "root_namespace": "istio-system",
                 },
                 "unreadable": {"linkerd": [], "istio": []},
                 "manifests": list(manifests(objects)),
@@ -178,7 +179,9 @@ class TestDiff:
         proposal = repository(tmp_path / "new", *api_policy("web", "batch"))
         result = type_("authz", "diff", proposal, "--socket", "/s")
         assert result.exit_code == 0, result.stderr
-        assert "0 of 1 flows change" in result.stdout
+        assert (
+            "1 flows judged: 0 would start to be refused, 0 would stop" in result.stdout
+        )
 
     def test_would_refuse(self, type_: Type, agent: FakeAgent, tmp_path: Path) -> None:
         """1; who, and by which object, now and then."""
@@ -187,6 +190,17 @@ class TestDiff:
         assert result.exit_code == 1
         assert f"would be refused: {WEB} -> shop/api:80 (1 seen" in result.stdout
         assert "then: no authorization of Server shop/api matches" in result.stdout
+
+    def test_audit_is_no_refusal(
+        self, type_: Type, agent: FakeAgent, tmp_path: Path
+    ) -> None:
+        """What would only be audited is told, and 0."""
+        server, *_ = api_policy()
+        server["spec"]["accessPolicy"] = "audit"
+        proposal = repository(tmp_path / "new", server)
+        result = type_("authz", "diff", proposal, "--socket", "/s", "--prune")
+        assert result.exit_code == 0
+        assert f"would be audited: {WEB}" in result.stdout
 
     def test_prune(self, type_: Type, agent: FakeAgent, tmp_path: Path) -> None:
         """What is not proposed is gone."""

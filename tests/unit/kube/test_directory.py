@@ -62,20 +62,22 @@ class TestWatcher:
 
     def test_the_second_look_comes_soon(self, tmp_path: Path) -> None:
         """Only as long as there is something to confirm."""
-        file = tmp_path / "a.yaml"
         watcher = Watcher(tmp_path)
-        watcher.poll()
-        assert not watcher.is_waiting
-        file.write_text(pod("a"))
-        watcher.poll()
-        assert watcher.is_waiting
-        watcher.poll()
-        assert not watcher.is_waiting
+        waiting: list[bool] = []
+
+        def look() -> None:
+            watcher.poll()
+            waiting.append(watcher.is_waiting)
+
+        look()
+        (tmp_path / "a.yaml").write_text(pod("a"))
+        look()
+        look()
         (tmp_path / "b.yaml").write_text(pod("b"))
-        watcher.poll()
+        look()
         (tmp_path / "b.yaml").unlink()
-        watcher.poll()
-        assert not watcher.is_waiting
+        look()
+        assert waiting == [False, True, False, True, False]
 
     def test_a_directory_that_never_rests_is_read_all_the_same(
         self, tmp_path: Path
