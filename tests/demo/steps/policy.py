@@ -113,8 +113,8 @@ def changed(stage: Stage, notes: Notes) -> None:
     notes.saw(
         "a new one of batch is refused", not curl(batch, url(api.address.v4)).served
     )
-    told = summary(watch.wait(_refused, "the refusal"))
-    notes.saw(f"node 2: {told}", "shop/api-http" in told)
+    refusal = summary(watch.wait(_refused, "the refusal"))
+    notes.saw(f"node 2: {refusal}", "shop/api-http" in refusal)
     verdicts = [_asked(stage, name)["verdict"] for name in ("web", "batch")]
     notes.saw(
         f"`podlock authz check`: web {verdicts[0]}, batch {verdicts[1]}",
