@@ -8,6 +8,7 @@ What a person types: `podlock COMMAND`.
     identity    the identity service, and tokens for it
     ca          the certificate authority's files
     redirect    the eBPF programs
+    policy      policy objects: whether they are valid, their definitions
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; `authz` has its own. A
 command imports what it needs when it runs, so that `podlock status` is quick.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import ask, authority, authz, operate, settings
+from agent.cli import ask, authority, authz, operate, policy, settings
 from agent.cli.group import PodlockGroup
 
 
@@ -34,6 +35,7 @@ for command in (
     authority.identity,
     authority.ca,
     operate.redirect,
+    policy.policy,
     operate.version,
 ):
     podlock.add_command(command)

@@ -14,7 +14,7 @@ from agent.identity.spiffe import TrustDomain
 from agent.kube import offline
 from agent.policy.compiler import InboundDefaults
 from agent.policy.rule import DefaultPolicy
-from agent.status import client, flows
+from agent.status import flows
 from agent.status.flows import InvalidSeen
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def live(socket: Path) -> Survey:
     Raises: NoAnswer; InvalidManifests for an agent of another version whose objects
     are not understood here.
     """
+    from agent.status import client  # slow to import, and files need none
+
     told = client.fetch(socket, "objects")
     objects = offline.read_documents(
         (f"{socket}", document) for document in told["manifests"]
@@ -61,6 +63,8 @@ def live(socket: Path) -> Survey:
 
 def seen_by(socket: Path) -> tuple[str, list[tuple[Flow, Tally]]]:
     """The node and the flows that its agent has seen. Raises: NoAnswer."""
+    from agent.status import client
+
     return flows.read(client.fetch(socket, "seen"), str(socket))
 
 

@@ -16,6 +16,7 @@ import msgspec
 from agent.addresses import InvalidAddress, IPAddress, parse_ip
 from agent.errors import InputError
 from agent.kube import kinds
+from agent.policy.schema import expected_at, steps
 from agent.workload.model import (
     EndpointSlice,
     NamedPort,
@@ -38,6 +39,7 @@ MAX_PATH_BYTES: Final = 4096  # PATH_MAX
 T = TypeVar("T")
 
 # "Expected `int`, got `str` - at `$.spec.port`", "... - at `key` in `$.labels`".
+_MSGSPEC_WORDS: Final = ("Expected", "Invalid", "Object contains", "Object missing")
 _MSGSPEC_PATH: Final = re.compile(r"(.*?) - at `(?:key` in `)?\$\.?(.*)`", re.DOTALL)
 
 
@@ -60,7 +62,33 @@ def convert(document: object, kind: type[T]) -> T:
     except msgspec.ValidationError as error:
         found = _MSGSPEC_PATH.fullmatch(str(error))
         message, field = found.groups() if found else (str(error), "")
-        raise InvalidObject(field, message.replace("`", "'")) from error
+        more = _expected(message, field, document, kind)
+        raise InvalidObject(field, message.replace("`", "'") + more) from error
+
+
+def _expected(message: str, field: str, document: object, kind: type[object]) -> str:
+    """What is allowed there, and what stands there: msgspec tells neither."""
+    if not message.startswith(_MSGSPEC_WORDS):
+        return ""  # a check of ours, which says both
+    expected = expected_at(kind, field)
+    more = f"; expected {expected}" if expected else ""
+    value = _value_at(document, field)
+    if isinstance(value, str | int | float | bool):
+        more += f", got {value!r:.80}"
+    return more
+
+
+def _value_at(document: object, path: str) -> object:
+    value = document
+    for step in steps(path):
+        match value, step:
+            case dict(), _ if step in value:
+                value = value[step]
+            case list(), int() if step < len(value):
+                value = value[step]
+            case _:
+                return None
+    return value
 
 
 def _address(text: str, field: str) -> IPAddress:

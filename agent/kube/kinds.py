@@ -8,7 +8,7 @@ absent.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -135,4 +135,4 @@ class EndpointSliceKind(Lenient, frozen=True, kw_only=True):
 
 
 class ListKind(Lenient, frozen=True, kw_only=True):
-    items: tuple[object, ...] = ()
+    items: tuple[Any, ...] = ()

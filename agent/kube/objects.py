@@ -20,7 +20,7 @@ from agent.kube.convert import (
     pod,
     service,
 )
-from agent.policy import istio, linkerd
+from agent.policy.kinds import POLICY_KINDS
 from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
 from agent.workload.model import EndpointSlice, Namespace, Service, Workload
@@ -183,25 +183,8 @@ _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
     ("", "Namespace"): _Reader(("v1",), namespace),
     ("", "Service"): _Reader(("v1",), service),
     ("discovery.k8s.io", "EndpointSlice"): _Reader(("v1",), endpoint_slice),
-    (linkerd.GROUP, "Server"): _Reader(
-        ("v1beta3", "v1beta2", "v1beta1"), _policy(linkerd.Server)
-    ),
-    (linkerd.GROUP, "AuthorizationPolicy"): _Reader(
-        ("v1alpha1",), _policy(linkerd.AuthorizationPolicy)
-    ),
-    (linkerd.GROUP, "MeshTLSAuthentication"): _Reader(
-        ("v1alpha1",), _policy(linkerd.MeshTLSAuthentication)
-    ),
-    (linkerd.GROUP, "NetworkAuthentication"): _Reader(
-        ("v1alpha1",), _policy(linkerd.NetworkAuthentication)
-    ),
-    (linkerd.GROUP, "ServerAuthorization"): _Reader(
-        ("v1beta1",), _policy(linkerd.ServerAuthorization)
-    ),
-    (istio.GROUP, "AuthorizationPolicy"): _Reader(
-        istio.VERSIONS, _policy(istio.AuthorizationPolicy)
-    ),
-    (istio.GROUP, "PeerAuthentication"): _Reader(
-        istio.VERSIONS, _policy(istio.PeerAuthentication)
-    ),
+    **{
+        (kind.group, kind.name): _Reader(kind.versions, _policy(kind.type))
+        for kind in POLICY_KINDS
+    },
 }

@@ -1,0 +1,70 @@
+"""
+`podlock policy validate FILE...` and `podlock policy crds`: policies before they act.
+
+Needs no agent and no cluster. What is refused here is what the agent would refuse, by
+the same functions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from agent.cli.group import FAILED
+from agent.cli.options import PATH
+
+SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+
+
+@click.group()
+def policy() -> None:
+    """Check policy objects, and print their definitions for a cluster."""
+
+
+@policy.command()
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="FILE...")
+@click.option("--strict", is_flag=True, help="Fail where something has no effect too.")
+def validate(paths: tuple[Path, ...], strict: bool) -> int:
+    """
+    Say what is wrong with manifests: files, or directories of them.
+
+    Exit code 1 if the agent would refuse an object; what it would take and not
+    enforce as written is told as a warning.
+    """
+    from agent.kube.validate import validate as judge
+
+    files: dict[str, bytes] = {}
+    for path in paths:
+        for file in _files(path):
+            try:
+                files[str(file)] = file.read_bytes()
+            except OSError as error:
+                raise click.ClickException(f"{file}: {error.strerror}") from error
+    found = judge(files)
+    for problem in found.errors:
+        click.echo(f"error: {problem}")
+    for problem in found.warnings:
+        click.echo(f"warning: {problem}")
+    count = len(found.errors), len(found.warnings)
+    click.echo(f"{found.objects} objects, {count[0]} errors, {count[1]} warnings")
+    return FAILED if found.errors or (strict and found.warnings) else 0
+
+
+@policy.command()
+def crds() -> None:
+    """Print the CustomResourceDefinitions of the policy kinds, for kubectl apply."""
+    from agent.kube.validate import definitions_as_yaml
+
+    click.echo("---\n".join(definitions_as_yaml().values()), nl=False)
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix in SUFFIXES and not file.name.startswith(".")
+    )
