@@ -117,38 +117,52 @@ class Outbound:
         client: ClientAddress,
     ) -> None:
         request = ConnectRequest(str(to.delivery), format_forwarded(client))
-        stream = await self._ask(live, to, request)
+        stream = await self._ask(live, to, request, sock)
         live.stream = stream
         with stream.aborting():
             live.opened()
             await stream.relay(sock, live.meter(app_is_client=True))
 
     async def _ask(
-        self, live: LiveConnection, to: ToPeer, request: ConnectRequest
+        self,
+        live: LiveConnection,
+        to: ToPeer,
+        request: ConnectRequest,
+        sock: socket.socket,
     ) -> TunnelStream:
         """
         An accepted stream to the destination.
 
         A pooled tunnel may turn out to be dead, its agent restarted: then one fresh
-        tunnel is tried. No application byte was sent yet, so nothing is sent twice.
+        tunnel is tried. Nothing is sent twice: where application bytes went along with
+        the CONNECT, only if the peer says that it has not touched it.
         """
         pod, peer = live.pod, to.peer
         key = PoolKey(pod.uid, pod.identity, peer.uid, peer.identity, to.tunnel)
         first = await self.pool.tunnel(pod, key)
         live.session.advance(State.IDENTIFIED)
         try:
-            return await self._accepted(live, first, request)
-        except (TunnelLost, PeerReset):
+            return await self._accepted(live, first, request, sock)
+        except (TunnelLost, PeerReset) as error:
+            untouched = isinstance(error, PeerReset) and error.untouched
+            if live.spoke_early and not untouched:
+                raise
             second = await self.pool.tunnel(pod, key)
             if second is first:
                 raise
-            return await self._accepted(live, second, request)
+            return await self._accepted(live, second, request, sock)
 
     async def _accepted(
-        self, live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
+        self,
+        live: LiveConnection,
+        tunnel: Tunnel,
+        request: ConnectRequest,
+        sock: socket.socket,
     ) -> TunnelStream:
         live.session.peer = peer_certificate(tunnel)
         stream = tunnel.open_stream(request)
+        if tunnel.heard_lately:
+            live.spoke_early = stream.send_early(sock)
         # Not CANCEL, which means an end in order to a peer that has connected already:
         # its application would see a connection that ends cleanly without a byte.
         with stream.aborting():

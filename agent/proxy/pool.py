@@ -110,6 +110,11 @@ class Pool:
         """Whether any tunnel is."""
         return bool(self._tunnels)
 
+    @property
+    def tunnels(self) -> int:
+        """How many there are, and are being opened."""
+        return sum(map(len, self._tunnels.values())) + len(self._opening)
+
     def purge(self, stale: Callable[[PoolKey], bool], reason: str) -> None:
         """Close every tunnel whose key is `stale`, with the streams on it."""
         for key in [key for key in self._tunnels if stale(key)]:

@@ -57,6 +57,8 @@ from agent.proxy.tunnel_stream import TunnelStream
 log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
+# A peer that was heard from so lately is taken to be alive.
+LATELY_SECONDS: Final = 1.0
 # So much at once, either way, is bulk; and so long the tunnel counts as busy with it.
 BULK_BYTES: Final = 1 << 16
 BULK_SECONDS: Final = 1.0
@@ -130,6 +132,11 @@ class Tunnel:
     def moves_bulk(self) -> bool:
         """Whether a stream of small messages had better take another tunnel."""
         return trio.current_time() - self._bulk_at < BULK_SECONDS
+
+    @property
+    def heard_lately(self) -> bool:
+        """Whether the peer was there a moment ago: it may be told bytes ahead."""
+        return trio.current_time() - self._last_heard < LATELY_SECONDS
 
     @property
     def streams(self) -> int:

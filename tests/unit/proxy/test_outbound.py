@@ -12,7 +12,7 @@ from agent.hbone.events import StreamReset
 from agent.proxy.live import LiveConnection
 from agent.proxy.outbound import Outbound
 from agent.proxy.pool import CannotTunnel
-from tests.unit.proxy.joined import scripted
+from tests.unit.proxy.joined import scripted, tcp_pair
 
 
 async def test_giving_up_is_no_end_in_order() -> None:
@@ -24,8 +24,10 @@ async def test_giving_up_is_no_end_in_order() -> None:
     outbound.answer_seconds = 0.01
     live = cast(LiveConnection, SimpleNamespace(session=SimpleNamespace(peer=None)))
     async with scripted() as ends:
-        with pytest.raises(CannotTunnel, match="no answer"):
-            await outbound._accepted(live, ends.tunnel, ConnectRequest("10.0.0.2:80"))
+        app, sock = tcp_pair()
+        request = ConnectRequest("10.0.0.2:80")
+        with app, sock, pytest.raises(CannotTunnel, match="no answer"):
+            await outbound._accepted(live, ends.tunnel, request, sock)
         events = await ends.hear()
         while not isinstance(events[-1], StreamReset):
             events += await ends.hear()
