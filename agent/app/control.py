@@ -334,6 +334,7 @@ class Control:
 
     def _lost(self, worker: WorkerProcess) -> None:
         lost = self.ledger.worker_lost(worker.index, time.time())
+        self.seen.worker_lost(worker.index)
         name = f"worker {worker.index}"
         if worker.fault is not None:
             text = f"process {worker.pid} {worker.fault} and was killed"

@@ -75,7 +75,7 @@ class Seen:
     audited: int = 0
     _meshed: dict[Flow, Tally] = field(default_factory=dict)
     _plaintext: dict[Flow, Tally] = field(default_factory=dict)
-    _open: dict[str, Flow] = field(default_factory=dict)
+    _open: dict[str, tuple[Flow, int | None]] = field(default_factory=dict)
 
     def apply(self, message: object) -> None:
         """Take one in; what says nothing about a flow is passed over."""
@@ -85,11 +85,16 @@ class Seen:
             case ConnectionRefused(outcome="refused", rule=str()):
                 self._refused(message)
             case ConnectionChanged(id=id, audit=audit):
-                flow = self._open.get(id)
-                if flow and audit and (tally := self._flows(flow).get(flow)):
-                    self._audited(tally, audit)
+                if audit is not None and id in self._open:
+                    self._audited_now(self._open[id][0], audit)
             case ConnectionClosed(id=id):
                 self._open.pop(id, None)
+
+    def worker_lost(self, worker: int) -> None:
+        """Its connections have ended, and nobody told of each."""
+        self._open = {
+            id: known for id, known in self._open.items() if known[1] != worker
+        }
 
     def flows(self) -> Iterator[tuple[Flow, Tally]]:
         """All that are known, those seen last at the end of each kind."""
@@ -107,7 +112,12 @@ class Seen:
         if len(self._open) < MAX_OPEN:
             flow = _flow(message)
             assert flow is not None
-            self._open[message.id] = flow
+            self._open[message.id] = flow, message.worker
+
+    def _audited_now(self, flow: Flow, rule: str) -> None:
+        tally = self._flows(flow).get(flow)
+        if tally is not None:
+            self._audited(tally, rule)
 
     def _audited(self, tally: Tally, rule: str) -> None:
         tally.rule = tally.would_deny = rule

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent.identity.spiffe import TrustDomain
 from agent.policy.compiler import InboundDefaults
@@ -17,6 +18,9 @@ from agent.policy.rule import InboundPolicy
 from agent.workload.directory import Directory
 from agent.workload.model import Objects, Workload
 from agent.workload.registry import Registry
+
+# No pod runs there, so nothing is captured and everything can be asked about.
+_NO_NODE: Final = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +50,7 @@ class Survey:
     @classmethod
     def of(cls, objects: Objects, setting: Setting) -> Survey:
         """What `objects` come to."""
-        # Of no node: nothing is captured, everything can be asked about.
-        registry = Registry("", setting.trust_domain, setting.defaults)
+        registry = Registry(_NO_NODE, setting.trust_domain, setting.defaults)
         view = registry.apply(objects)
         pods = {pod.key: pod for pod in view.workloads}
         return cls(setting, objects, pods, view.directory, view.problems, registry)

@@ -3,7 +3,7 @@ knock.py HOST PORT [PAUSE]: HTTP requests, each on a connection of its own.
 
 Prints {"event": "served", "at"} or {"event": "refused", "at"} whenever that is another
 answer than before; {"event": "count", "served", "refused", "at"} four times a second.
-`at` is CLOCK_MONOTONIC in seconds at which the last connection began.
+`at` is CLOCK_MONOTONIC in seconds at which the last answer was known.
 """
 
 # ruff: noqa: T201 (what it prints is its answer)
@@ -34,13 +34,13 @@ pause = float(sys.argv[3]) if len(sys.argv) > 3 else PAUSE_SECONDS
 counts = {"served": 0, "refused": 0}
 before, counted = "", 0.0
 while True:
-    began = time.monotonic()
     now = answer(sys.argv[1], int(sys.argv[2]))
+    known = time.monotonic()
     counts[now] += 1
     if now != before:
-        tell(now, began)
+        tell(now, known)
         before = now
-    if began - counted > COUNT_SECONDS:
-        tell("count", began, **counts)
-        counted = began
+    if known - counted > COUNT_SECONDS:
+        tell("count", known, **counts)
+        counted = known
     time.sleep(pause)

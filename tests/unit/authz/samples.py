@@ -47,7 +47,7 @@ def pod(key: str, *addresses: str, node: str = "n1", **labels: str) -> Manifest:
             "namespace": within,
             "labels": {"app": name, **labels},
         },
-        "spec": {"serviceAccountName": name, "nodeName": node},
+        "spec": {"serviceAccountName": name} | ({"nodeName": node} if node else {}),
         "status": {"podIPs": [{"ip": ip} for ip in addresses]},
     }
 

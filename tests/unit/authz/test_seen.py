@@ -127,6 +127,16 @@ class TestAudit:
         assert seen.audited == 1
 
 
+def test_a_worker_that_died() -> None:
+    """What its connections were is forgotten; what was counted is not."""
+    seen = Seen(0)
+    seen.apply(opened())
+    seen.worker_lost(0)
+    seen.apply(ConnectionChanged(id="1", rule="R", audit="R"))
+    ((_, tally),) = seen.flows()
+    assert (tally.allowed, seen.audited) == (1, 0)
+
+
 class TestBounds:
     def test_the_oldest_goes(self) -> None:
         """The flow seen longest ago makes room, and is counted."""
