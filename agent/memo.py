@@ -25,7 +25,7 @@ class Memo(Generic[P, V]):
     def __call__(self, key: Hashable, *args: P.args, **kwargs: P.kwargs) -> V:
         """`make(*args)`; a key belongs to one set of arguments in a round."""
         assert not kwargs
-        known = self._last.get(key)
+        known = self._used.get(key) or self._last.get(key)
         if known is None or known[0] != args:
             known = (args, self._make(*args, **kwargs))
         self._used[key] = known

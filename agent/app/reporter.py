@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import islice
 from typing import Any, Final, cast
 
 import trio
@@ -13,13 +14,15 @@ from agent.app.control import Control
 from agent.app.direct import Direct
 from agent.identity.schedule import CertificateStatus
 from agent.kube.export import manifests
-from agent.policy.rule import Authorization, InboundPolicy
+from agent.policy.index import RuleSet
+from agent.policy.rule import Authorization, InboundPolicy, IstioPolicy
 from agent.proxy.instructions import CountTraffic
 from agent.status import documents, flows
 from agent.status.documents import iso
 
 # How long a question about connections waits for the workers' latest counts.
 COUNT_SECONDS: Final = 0.2
+MAX_OBJECTS: Final = 100  # of one kind of rules, of one workload
 
 
 class ControlReporter:
@@ -220,7 +223,32 @@ def _policy(policy: InboundPolicy) -> documents.WorkloadPolicy:
             }
             for port, rule in sorted(policy.ports.items())
         ],
+        "istio": None if policy.istio is None else _istio(policy.istio),
     }
+
+
+def _istio(policy: IstioPolicy) -> documents.IstioRules:
+    tls = policy.mutual_tls
+    mandates = (
+        {}
+        if tls is None
+        else {"": tls.default}
+        | {str(port): mandate for port, mandate in sorted(tls.ports.items())}
+    )
+    return {
+        "mutual_tls": {
+            port: f"{mandate.mode} ({mandate.object})"
+            for port, mandate in mandates.items()
+        },
+        "denies": _objects(policy.denies),
+        "allows": _objects(policy.allows),
+        "dry_run": _objects((*policy.dry_denies, *policy.dry_allows)),
+    }
+
+
+def _objects(sets: tuple[RuleSet, ...]) -> list[str]:
+    names = (name for rules in sets for name in rules.objects)
+    return list(islice(names, MAX_OBJECTS))
 
 
 def _authorization(authorization: Authorization) -> documents.Authorization:

@@ -20,7 +20,7 @@ from agent.kube.convert import (
     pod,
     service,
 )
-from agent.policy.kinds import POLICY_KINDS
+from agent.policy.kinds import POLICY_KINDS, PolicyKind
 from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
 from agent.workload.model import EndpointSlice, Namespace, Service, Workload
@@ -174,8 +174,18 @@ class _Reader(NamedTuple):
     read: Callable[[object], KubeObject]
 
 
-def _policy(kind: type[PolicyObject]) -> Callable[[object], KubeObject]:
-    return lambda document: convert(document, kind)
+def _policy(kind: PolicyKind) -> Callable[[object], KubeObject]:
+    def read(document: object) -> KubeObject:
+        found = convert(document, kind.type)
+        assert isinstance(document, dict)  # or it had not been converted
+        version = found.api_version.rpartition("/")[2]
+        for name in kind.later.get(version, ()):
+            if name in document.get("spec", {}):
+                message = f"is not known in {version}; expected {kind.versions[0]}"
+                raise InvalidObject(f"spec.{name}", message)
+        return found
+
+    return read
 
 
 _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
@@ -184,7 +194,7 @@ _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
     ("", "Service"): _Reader(("v1",), service),
     ("discovery.k8s.io", "EndpointSlice"): _Reader(("v1",), endpoint_slice),
     **{
-        (kind.group, kind.name): _Reader(kind.versions, _policy(kind.type))
+        (kind.group, kind.name): _Reader(kind.versions, _policy(kind))
         for kind in POLICY_KINDS
     },
 }

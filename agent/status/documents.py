@@ -163,11 +163,27 @@ class PortPolicy(TypedDict):
     authorizations: list[Authorization]
 
 
+class IstioRules(TypedDict):
+    """
+    Istio's objects about a workload, by what they do; of many the first hundred.
+
+    `mutual_tls`: which ports demand it; "" is every port that is not named.
+    """
+
+    mutual_tls: dict[str, str]
+    denies: list[str]
+    allows: list[str]
+    dry_run: list[str]
+
+
 class WorkloadPolicy(TypedDict):
+    """`istio` is null where Istio's kinds say nothing."""
+
     workload: str
     default: str
     default_from: str
     ports: list[PortPolicy]
+    istio: IstioRules | None
 
 
 class Policies(TypedDict):

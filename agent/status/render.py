@@ -231,8 +231,24 @@ def _policy_rows(policies: list[Mapping[str, Any]]) -> Iterable[tuple[object, ..
             for rule in port["authorizations"]:
                 who = ", ".join([*rule["identities"], *rule["networks"]])
                 yield "", "", "", f"{rule['name']}: {who or 'nobody'}"
+        for what, who in _istio_rules(each["istio"]):
+            yield each["workload"], what, None, who
         rest = "other" if each["ports"] else "any"
         yield each["workload"], rest, None, default
+
+
+def _istio_rules(rules: Mapping[str, Any] | None) -> Iterable[tuple[str, str]]:
+    if rules is None:
+        return
+    for port, mode in rules["mutual_tls"].items():
+        yield port or "any", f"mutual TLS {mode}"
+    for key, effect in (
+        ("denies", "refuses by rule"),
+        ("allows", "allows by rule"),
+        ("dry_run", "judges, dry run"),
+    ):
+        for name in rules[key]:
+            yield "any", f"{name} {effect}"
 
 
 def _connections(document: Document, now: float) -> RenderableType:

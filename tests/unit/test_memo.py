@@ -45,3 +45,12 @@ def test_what_is_not_asked_for_is_forgotten() -> None:
     memo.end_round()
     memo("a", (1,))
     assert counter.asked == [(1,), (1,)]
+
+
+def test_asked_twice_in_a_round_it_is_made_once() -> None:
+    """Who asks second shares what was made for the first."""
+    counter = Counter()
+    memo = Memo(counter.make)
+
+    assert memo("a", (1,)) is memo("a", (1,))
+    assert counter.asked == [(1,)]

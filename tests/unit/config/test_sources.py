@@ -198,6 +198,14 @@ class TestValues:
             ip_network("fd00::/8"),
         )
 
+    def test_the_mesh_s_namespace_is_a_namespace(self) -> None:
+        """Whose Istio policies are about everybody."""
+        config = resolve({"policy": {"root_namespace": "mesh"}})
+
+        assert config.policy.root_namespace == "mesh"
+        with pytest.raises(ConfigError, match=r"policy.root_namespace"):
+            resolve({"policy": {"root_namespace": "Not.A.Label"}})
+
     def test_null_in_the_environment(self) -> None:
         """An empty variable takes an optional setting back."""
         document = {"redirect": {"cgroup": "/sys/fs/cgroup/x"}}

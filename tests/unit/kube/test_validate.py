@@ -254,6 +254,28 @@ def test_a_version_has_no_later_fields() -> None:
     assert known["v1beta2"] - known["v1beta1"] == {"externalWorkloadSelector"}
 
 
+@pytest.mark.parametrize(
+    ("version", "spec", "field"),
+    [
+        ("v1beta2", {**SERVER, "accessPolicy": "deny"}, "spec.accessPolicy"),
+        ("v1beta1", {**SERVER, "accessPolicy": "deny"}, "spec.accessPolicy"),
+        (
+            "v1beta1",
+            {"externalWorkloadSelector": {}, "port": 80},
+            "spec.externalWorkloadSelector",
+        ),
+    ],
+)
+def test_a_field_of_a_later_version_is_refused(
+    version: str, spec: Any, field: str
+) -> None:
+    """The API server would drop it, and its meaning with it."""
+    (fault,) = read(policy(f"{LINKERD}/{version}", "Server", spec), "f").faults
+
+    assert fault.problem.field == field
+    assert f"not known in {version}; expected v1beta3" in fault.problem.message
+
+
 def files(*documents: dict[str, Any]) -> dict[str, bytes]:
     return {"a.yaml": yaml.safe_dump_all(documents).encode()}
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.policy.selector import LabelSelector
+from agent.policy.selector import LabelSelector, SelectorIndex
 
 
 def selector(spec: object) -> LabelSelector:
@@ -26,6 +26,9 @@ class TestRefused:
             {"matchLables": {"app": "api"}},
             {"matchLabels": {"app": 1}},
             {"matchLabels": ["app"]},
+            {"matchLabels": {"not a key": "api"}},
+            {"matchLabels": {"app": "not a value"}},
+            {"matchLabels": {"UPPER.example.com/app": "api"}},
             expression("in", "api"),
             expression("In"),
             expression("NotIn"),
@@ -74,3 +77,21 @@ class TestSelects:
     def test_table(self, spec: object, labels: dict[str, str], selected: bool) -> None:
         """Everything must hold; NotIn holds where the label is missing."""
         assert selector(spec).selects(labels) is selected
+
+
+class TestIndex:
+    def test_gives_items_in_the_order_they_came(self) -> None:
+        """Found by a label, or by none."""
+        index: SelectorIndex[str] = SelectorIndex()
+        index.add("shop", selector({"matchLabels": {"app": "api"}}), "by label")
+        index.add("shop", selector({}), "all")
+        index.add("shop", selector({"matchLabels": {"app": "web"}}), "other")
+        index.add("jobs", selector({}), "elsewhere")
+        two = selector({"matchLabels": {"app": "api", "tier": "back"}})
+        index.add("shop", two, "both")
+
+        assert index.select("shop", {"app": "api"}) == ["by label", "all"]
+        assert index.select("shop", {"tier": "back", "app": "api"}) == [
+            *("by label", "all", "both")
+        ]
+        assert index.select("none", {}) == []

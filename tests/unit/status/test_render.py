@@ -181,11 +181,19 @@ class TestDocuments:
             "default": "deny",
             "default_from": "Pod shop/api",
             "ports": [port],
+            "istio": {
+                "mutual_tls": {"": "STRICT (Istio PeerAuthentication shop/default)"},
+                "denies": ["Istio AuthorizationPolicy shop/no"],
+                "allows": [],
+                "dry_run": [],
+            },
         }
-        text = shown("policies", {"policies": [policy]})
+        text = shown("policies", {"policies": [policy, {**policy, "istio": None}]})
 
         assert "a/web: spiffe://td/w" in text
         assert "deny (from Pod shop/api)" in text
+        assert "mutual TLS STRICT (Istio PeerAuthentication shop/default)" in text
+        assert "Istio AuthorizationPolicy shop/no refuses by rule" in text
 
     @pytest.mark.parametrize(
         ("name", "document"),

@@ -1,0 +1,134 @@
+"""What cannot be enforced, or is probably not meant, is said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.policy.istio import AuthorizationPolicy
+from agent.policy.istio_rules import translate
+from agent.policy.problem import Problem
+
+
+def problems(spec: Any) -> tuple[Problem, ...]:
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"namespace": "shop", "name": "a"},
+        "spec": spec,
+    }
+    return translate(msgspec.convert(document, AuthorizationPolicy)).problems
+
+
+def rule(**parts: Any) -> dict[str, Any]:
+    return {
+        name: [
+            {"source": one} if name == "from" else {"operation": one} for one in some
+        ]
+        if name != "when"
+        else some
+        for name, some in parts.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("action", "effect"), [("ALLOW", "lets nobody in"), ("DENY", "refuses more")]
+)
+def test_http_fields_are_reported_with_what_becomes_of_the_rule(
+    action: str, effect: str
+) -> None:
+    """Each by its path, in one sentence a rule."""
+    asked = rule(
+        **{
+            "from": [{"namespaces": ["a"]}, {"requestPrincipals": ["*"]}],
+            "to": [{"ports": ["80"], "paths": ["/"], "hosts": ["a"]}],
+            "when": [{"key": "request.headers[x]", "values": ["y"]}],
+        }
+    )
+    (problem, *rest) = problems({"action": action, "rules": [{}, asked]})
+
+    assert problem.object == "Istio AuthorizationPolicy shop/a"
+    assert problem.field == "spec.rules[1]"
+    for field in (
+        "from[1].source.requestPrincipals",
+        "to[0].operation.hosts",
+        "to[0].operation.paths",
+        "when[0] request.headers[x]",
+    ):
+        assert field in problem.message
+    assert effect in problem.message
+    # The condition cannot hold without HTTP, so nothing is left of the DENY.
+    assert len(rest) == (action == "DENY")
+
+
+def test_a_deny_without_anything_left_is_said_to_refuse_nothing() -> None:
+    """Whoever wrote it believes in it."""
+    told = problems({"action": "DENY", "rules": [rule(to=[{"methods": ["GET"]}])]})
+
+    assert "refuses nothing" in told[-1].message
+
+
+@pytest.mark.parametrize("action", ["AUDIT", "CUSTOM"])
+def test_other_actions_are_reported(action: str) -> None:
+    """They have no effect."""
+    more = {"provider": {"name": "x"}} if action == "CUSTOM" else {}
+    (problem,) = problems({"action": action, "rules": [{}], **more})
+
+    assert problem.field == "spec.action"
+    assert f"{action} is not enforceable" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("source", "warned"),
+    [
+        ({"notPrincipals": ["a"]}, True),
+        ({"notNamespaces": ["a"]}, True),
+        ({"notServiceAccounts": ["a"], "ipBlocks": ["10.0.0.0/8"]}, True),
+        ({"notPrincipals": ["a"], "principals": ["*"]}, False),
+        ({"ipBlocks": ["10.0.0.0/8"]}, False),
+        ({"namespaces": ["a"]}, False),
+    ],
+)
+def test_an_allow_by_exclusion_alone_lets_plaintext_in(
+    source: dict[str, Any], warned: bool
+) -> None:
+    """As Istio does, and said; a DENY by exclusion is how plaintext is refused."""
+    rules = [rule(**{"from": [source]})]
+
+    told = problems({"rules": rules})
+    assert [problem.field for problem in told] == ["spec.rules[0].from"] * warned
+    assert all('principals: ["*"]' in problem.message for problem in told)
+    assert problems({"action": "DENY", "rules": rules}) == ()
+
+
+def test_an_empty_list_is_remarked_upon() -> None:
+    """It asks nothing, which a person may not have meant."""
+    told = problems({"rules": [{"from": [], "to": []}]})
+
+    assert [problem.field for problem in told] == [
+        "spec.rules[0].from",
+        "spec.rules[0].to",
+    ]
+
+
+def test_host_bits_are_remarked_upon() -> None:
+    """With the network that holds; a single address has none."""
+    told = problems(
+        {
+            "rules": [
+                rule(
+                    **{
+                        "from": [{"ipBlocks": ["10.0.0.1/8", "10.0.0.1"]}],
+                        "when": [{"key": "destination.ip", "values": ["fd00::1/64"]}],
+                    }
+                )
+            ]
+        }
+    )
+
+    assert [problem.message for problem in told] == [
+        "10.0.0.1/8 has host bits; 10.0.0.0/8 holds",
+        "fd00::1/64 has host bits; fd00::/64 holds",
+    ]
