@@ -36,8 +36,11 @@ from agent.policy.match import (
 # What a dimension remembers of values that it was asked: of 100,000 terms 300 values.
 REMEMBERED_BYTES: Final = 4 << 20
 MAX_REMEMBERED: Final = 4096
+SOURCE: Final = int(Attribute.SOURCE)
 _FEW: Final = 8  # so many shifts cost less than going through a bytearray
-_NUMBER_BITS: Final = 32  # what one number of a sparse posting takes
+# A posting of fewer terms than one in so many keeps their numbers. Bits take eight
+# times the memory at that point, and spare setting hundreds of them when it is asked.
+_SPARSE: Final = 256
 
 _ADDRESS_BITS: Final = {4: 32, 6: 128}
 
@@ -208,7 +211,8 @@ def _arrived(
 def _dimensions(terms: list[Term]) -> tuple[_Dimension, ...]:
     """
     One for each attribute and sign; and more where one term constrains an attribute
-    twice, since then both must hold. The most selective come first.
+    twice, since then both must hold. The most selective come first; the source last,
+    for its values are many and seldom remembered.
     """
     count = len(terms)
     lists: dict[tuple[Attribute, bool, int], _Building] = {}
@@ -229,7 +233,9 @@ def _dimensions(terms: list[Term]) -> tuple[_Dimension, ...]:
             lists.items(), key=lambda item: item[0]
         )
     ]
-    return tuple(sorted(built, key=lambda item: item.wild.bit_count()))
+    return tuple(
+        sorted(built, key=lambda it: (it.attribute == SOURCE, it.wild.bit_count()))
+    )
 
 
 class _Building:
@@ -261,7 +267,7 @@ class _Building:
         made.shapes = tuple(sorted(self._shapes))
         made.postings = {
             key: _bits(numbers, everyone)
-            if len(numbers) * _NUMBER_BITS > self._count
+            if len(numbers) * _SPARSE > self._count
             else array("I", numbers).tobytes()
             for key, numbers in self._postings.items()
         }
