@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from agent.app.allegiance import Allegiance
@@ -20,6 +21,7 @@ from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
 from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
+from agent.authz.seen import Seen
 from agent.config import Config
 from agent.errors import KernelError, PodlockError
 from agent.identity.schedule import USABLE
@@ -31,7 +33,7 @@ from agent.policy.problem import Problem
 from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
 from agent.status.events import EventRing
-from agent.status.ledger import ConnectionLedger
+from agent.status.ledger import ConnectionLedger, ConnectionMessage
 from agent.workload.connection import (
     ConnectionOpened,
     ConnectionRefused,
@@ -41,7 +43,7 @@ from agent.workload.connection import (
 )
 from agent.workload.delta import Snapshot, diff
 from agent.workload.directory import Directory
-from agent.workload.model import Workload
+from agent.workload.model import Objects, Workload
 from agent.workload.registry import NodeView, Registry
 
 log = logger()
@@ -66,6 +68,8 @@ class Control:
         self.started = time.time()
         self.events = EventRing()
         self.ledger = ConnectionLedger()
+        self.seen = Seen(since=self.started)
+        self.objects = Objects()
         self.view = NodeView({}, {}, Directory(), frozenset(), ())
         self.problems: tuple[Problem, ...] = ()
         self.captures: dict[str, Capture] = {}
@@ -80,7 +84,7 @@ class Control:
         self.allegiance = Allegiance(
             config, source, self.workers, self.ledger.by_authority, self._note
         )
-        self.direct = direct(self._note, self.ledger.apply) if direct else None
+        self.direct = direct(self._note, self._record) if direct else None
 
     # News from outside.
 
@@ -88,6 +92,7 @@ class Control:
         """The objects changed: everything that follows from them, in one step."""
         before = set(self.problems)
         self.view = self._registry.apply(change.objects)
+        self.objects = replace(change.objects, workloads=self.view.workloads)
         self.problems = (*change.problems, *self.view.problems)
         for problem in self.problems:
             if problem not in before:
@@ -284,16 +289,22 @@ class Control:
                     message.kind, object=message.object, message=message.message
                 )
             case ConnectionRefused(outcome=outcome, reason=reason, destination=to):
-                self.ledger.apply(message)
+                self._record(message)
                 name = to.workload or to.address
                 self.events.add(f"connection-{outcome}", name, reason, time.time())
             case _:
-                self.ledger.apply(message)
+                self._record(message)
                 if self.direct and isinstance(message, ConnectionOpened):
                     self.direct.learn(message)
 
+    def _record(self, message: ConnectionMessage) -> None:
+        """What happened to a connection, for who asks about it or about its like."""
+        self.ledger.apply(message)
+        self.seen.apply(message)
+
     def _lost(self, worker: WorkerProcess) -> None:
         lost = self.ledger.worker_lost(worker.index, time.time())
+        self.seen.worker_lost(worker.index)
         name = f"worker {worker.index}"
         if worker.fault is not None:
             text = f"process {worker.pid} {worker.fault} and was killed"

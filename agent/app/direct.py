@@ -166,6 +166,8 @@ class Direct:
             grounds = self._residents.judge(pair)
         except Refused:
             return
+        if grounds.audit is not None:
+            return
         self._next_id += 1
         self._hold(pair, grounds, self._next_id)
         self._enforce_one(pair, grounds)
@@ -186,14 +188,15 @@ class Direct:
 
     def _enforce_one(self, pair: Pair, grounds: Grounds) -> None:
         """
-        In force is what is held, as long as both ends can prove who they are. When a
-        certificate has ended, live connections go on, as those in tunnels do.
+        In force is what is held, as long as both ends can prove who they are and policy
+        does not want to hear of each connection. Live ones go on, as those in tunnels
+        do; new ones go by tunnel.
         """
         ends = {grounds.source.identity, grounds.destination.identity}
-        certified = ends <= self._world.certified
-        if certified and pair not in self._in_force:
+        good = ends <= self._world.certified and grounds.audit is None
+        if good and pair not in self._in_force:
             self._permit(pair, grounds)
-        elif not certified and pair in self._in_force:
+        elif not good and pair in self._in_force:
             self._maps.withdraw(pair.netns, pair.destination)
             self._in_force.discard(pair)
 

@@ -18,10 +18,11 @@ from agent.app.trust_documents import (
     certificate,
     revocation_list,
 )
+from agent.kube.export import manifests
 from agent.policy.index import RuleSet
 from agent.policy.rule import Authorization, InboundPolicy, IstioPolicy
 from agent.proxy.instructions import CountTraffic
-from agent.status import documents
+from agent.status import documents, flows
 from agent.status.documents import iso
 
 # How long a question about connections waits for the workers' latest counts.
@@ -48,7 +49,9 @@ class ControlReporter:
             "certificates": self._certificates,
             "policies": self._policies,
             "connections": self._control.ledger.document,
+            "seen": self._seen,
             "events": self._control.events.document,
+            "objects": self._objects,
         }
         return cast(dict[str, Any], builders[name]())
 
@@ -80,7 +83,9 @@ class ControlReporter:
                 "captured": len(control.captures),
                 "waiting": len(control.waiting),
                 **control.ledger.counts(),
+                "audited": control.seen.audited,
             },
+            "audited": flows.audited(control.seen.flows()),
             "problems": self._problems(),
         }
 
@@ -183,9 +188,34 @@ class ControlReporter:
             "policies": [_policy(p) for p in sorted(policies, key=lambda p: p.workload)]
         }
 
+    def _seen(self) -> documents.Seen:
+        control = self._control
+        return flows.document(control.seen, control.config.node)
+
+    def _objects(self) -> documents.ObjectList:
+        control, policy = self._control, self._control.config.policy
+        return {
+            "node": control.config.node,
+            "setting": {
+                "trust_domain": str(control.config.trust_domain),
+                "default_inbound": policy.default_inbound,
+                "cluster_networks": [str(net) for net in policy.cluster_networks],
+                "root_namespace": policy.root_namespace,
+            },
+            "unreadable": {
+                "linkerd": _pairs(control.objects.linkerd.unreadable_servers),
+                "istio": _pairs(control.objects.istio.unreadable),
+            },
+            "manifests": list(manifests(control.objects)),
+        }
+
     def _anchors(self) -> tuple[Any, ...]:
         trust = self._control.allegiance.trust
         return trust.bundle.anchors if trust else ()
+
+
+def _pairs(found: frozenset[tuple[str, str]]) -> list[list[str]]:
+    return [list(pair) for pair in sorted(found)]
 
 
 def _same_node(direct: Direct | None) -> documents.SameNode:

@@ -13,12 +13,13 @@ from typing import Final, Protocol
 
 import trio
 
-from agent.app.traces import Story, counted, name_of
+from agent.app.traces import Story, changed, counted, name_of
 from agent.errors import KernelError
 from agent.log import logger
 from agent.redirect.inet_diag import DiagSocket, TcpState
 from agent.redirect.records import Glance, Trace
 from agent.workload.connection import (
+    ConnectionChanged,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
@@ -32,7 +33,13 @@ log = logger()
 # So many traces are looked at before others have their turn: some milliseconds.
 TURN: Final = 100
 
-Message = ConnectionOpened | ConnectionClosed | ConnectionRefused | TrafficCounted
+Message = (
+    ConnectionOpened
+    | ConnectionChanged
+    | ConnectionClosed
+    | ConnectionRefused
+    | TrafficCounted
+)
 Note = Callable[[str, str, str], None]
 """Takes an event's kind, object and words."""
 
@@ -61,6 +68,7 @@ class Tracer:
         self._tell = tell
         self._grounds: dict[int, Grounds] = {}
         self._revocations: dict[int, Revocation] = {}
+        self._rejudged: set[int] = set()
         self._opened: set[int] = set()
         self._unrecorded = maps.unrecorded()
         # One at a time: what was read before a turn may be told by another in it.
@@ -73,6 +81,9 @@ class Tracer:
 
     def granted(self, verdict: int, grounds: Grounds) -> None:
         """Connections under this verdict are those of these pods."""
+        before = self._grounds.get(verdict, grounds)
+        if (before.rule, before.audit) != (grounds.rule, grounds.audit):
+            self._rejudged.add(verdict)
         self._grounds[verdict] = grounds
 
     def revoked(self, verdict: int, revocation: Revocation) -> None:
@@ -92,8 +103,11 @@ class Tracer:
     async def _collect(self, directory: Directory, verdicts: Collection[int]) -> None:
         known = self._grounds.keys() | self._revocations.keys()
         present = set(verdicts)
+        rejudged, self._rejudged = self._rejudged, set()
         for number, glance in enumerate(self._maps.glances(), 1):
             present.add(glance.verdict)
+            if glance.verdict in rejudged and glance.cookie in self._opened:
+                self._judged_again(glance)
             if glance.is_closed or glance.cookie not in self._opened:
                 self._look(glance, directory)
             if number % TURN == 0:
@@ -188,6 +202,18 @@ class Tracer:
         message = story.ended(closed)
         self._tell(message)
         _log_line(story, message)
+
+    def _judged_again(self, glance: Glance) -> None:
+        """Policy changed about an open connection, which goes on."""
+        grounds = self._grounds[glance.verdict]
+        id = name_of(glance.cookie)
+        self._tell(changed(id, grounds))
+        if grounds.audit:
+            text = (
+                f"{grounds.source.identity}, direct, {id}: let in, would be denied by "
+                f"{grounds.audit}"
+            )
+            self._note("audit", grounds.destination.name, text)
 
     def _tell_unrecorded(self) -> None:
         lost = self._maps.unrecorded() - self._unrecorded

@@ -13,6 +13,7 @@ from typing import Final
 from agent.redirect.inet_diag import DiagSocket, TcpState
 from agent.redirect.records import Trace
 from agent.workload.connection import (
+    ConnectionChanged,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
@@ -61,6 +62,7 @@ class Story:
             destination=destination,
             opened=self.zero + self.trace.opened,
             rule=self.grounds.rule if self.grounds else None,
+            audit=self.grounds.audit if self.grounds else None,
         )
 
     def ended(self, closed: float) -> ConnectionClosed | ConnectionRefused:
@@ -112,6 +114,11 @@ class Story:
             Endpoint(source, here.name, str(here.identity)),
             Endpoint(to, there.name, str(there.identity), self.service),
         )
+
+
+def changed(id: str, grounds: Grounds) -> ConnectionChanged:
+    """An open connection is let in by another rule from now on."""
+    return ConnectionChanged(id=id, rule=grounds.rule, audit=grounds.audit)
 
 
 def name_of(cookie: int) -> str:

@@ -1,5 +1,6 @@
 """
-`podlock status`, `workloads`, `certificates`, `policies`, `connections`, `events`.
+`podlock status`, `workloads`, `certificates`, `policies`, `connections`, `seen`,
+`events`, `objects`.
 
 One command per document of the status socket; its filters are the command's options.
 """
@@ -30,7 +31,9 @@ _HELP: Final[dict[Name, str]] = {
     "certificates": "Certificates of this node's workloads, and trust anchors.",
     "policies": "Who may talk to each workload of this node.",
     "connections": "Open and recent connections; why one was refused.",
+    "seen": "Who has talked to whom since the agent started, summed up.",
     "events": "What happened lately.",
+    "objects": "Every object that the agent goes by, as manifests.",
 }
 
 

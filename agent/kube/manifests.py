@@ -9,7 +9,7 @@ with it, and so does a document removed from a file without fault.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -84,7 +84,7 @@ class ManifestSet:
         self._files, self._started = current, True
         merged = _merge(current, problems)
         lost = {key for file in current.values() for key in file.lost} - {*merged}
-        return Change(_collect(merged, lost), tuple(problems))
+        return Change(collect(merged, lost), tuple(problems))
 
     def _read(self, path: str, data: bytes, before: _File) -> _File:
         if data == before.data:
@@ -156,7 +156,10 @@ def _merge(
     return merged
 
 
-def _collect(merged: Mapping[ObjectKey, KubeObject], lost: set[ObjectKey]) -> Objects:
+def collect(
+    merged: Mapping[ObjectKey, KubeObject], lost: Set[ObjectKey] = frozenset()
+) -> Objects:
+    """Objects by kind, in the order of their keys; `lost` are unreadable Servers."""
     values = [merged[key] for key in sorted(merged)]
     return Objects(
         workloads=_of_type(values, Workload),

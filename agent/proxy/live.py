@@ -59,11 +59,26 @@ class LiveConnection:
         """
         self.request = request
         permit = authorize(request, self.pod.policy)
-        self.session.rule = permit.rule
+        self.session.permitted_by(permit.rule, _audited_by(permit))
         self.session.advance(State.AUTHORIZED)
         if permit.audit:
-            self.register.audit(self.pod.name, self.session.source, permit.rule)
+            self.register.audit(self)
         return permit
+
+    def judge_again(self, policy: InboundPolicy) -> None:
+        """By a policy that has changed: it goes on, as it was or audited, or ends."""
+        if self.request is None or self.revoked is not None:
+            return
+        try:
+            permit = authorize(self.request, policy)
+        except Denied as denied:
+            self.revoke(denied)
+            return
+        changed = self.session.permitted_by(permit.rule, _audited_by(permit))
+        if changed and self.session.state is State.RELAYING:
+            self.register.tell(self.session.changed())
+        if changed and permit.audit:
+            self.register.audit(self)
 
     def opened(self) -> None:
         """Bytes may flow from now on."""
@@ -190,14 +205,8 @@ class Register:
         Connections of pods that are not among them are not judged.
         """
         for live in self._live:
-            if live.request is None or live.pod.uid not in policies:
-                continue
-            try:
-                permit = authorize(live.request, policies[live.pod.uid])
-            except Denied as denied:
-                live.revoke(denied)
-            else:
-                live.session.rule = permit.rule
+            if live.pod.uid in policies:
+                live.judge_again(policies[live.pod.uid])
 
     def end_of_pod(self, pod: LocalPod, reason: str) -> None:
         """End every connection of a pod."""
@@ -230,12 +239,15 @@ class Register:
             message = f"{message} ({silenced} more of this kind were not told)"
         self.tell(Incident(kind=kind, object=subject, message=message, time=now))
 
-    def audit(self, subject: str, source: End, rule: str) -> None:
-        """Tell of a connection that only audit let in; each of them, it is a trail."""
-        who = source.identity or source.address
-        message = f"{who} was let in: {rule}"
-        now = self._clock()
-        self.tell(Incident(kind="audit", object=subject, message=message, time=now))
+    def audit(self, live: LiveConnection) -> None:
+        """Tell of a connection that only audit lets in; each of them, it is a trail."""
+        session, now = live.session, self._clock()
+        who = session.source.identity or session.source.address
+        to = session.destination.address
+        message = f"{who} to {to}: let in, would be denied by {session.audit}"
+        self.tell(
+            Incident(kind="audit", object=live.pod.name, message=message, time=now)
+        )
 
     def _report(self, session: Session, failure: BaseException | None) -> None:
         reason = None if failure is None else str(failure) or type(failure).__name__
@@ -251,6 +263,11 @@ class Register:
             message = session.refuse("refused" if refused else "failed", text, now)
         self.tell(message)
         _log_line(session, message, reason)
+
+
+def _audited_by(permit: Permit) -> str | None:
+    """The first rule that would deny, and only audits."""
+    return permit.would_deny[0].rule if permit.would_deny else None
 
 
 def _log_line(session: Session, message: Message, reason: str | None) -> None:

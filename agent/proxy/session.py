@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any, Final, Literal
 
 from agent.workload.connection import (
+    ConnectionChanged,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
@@ -114,6 +115,7 @@ class Session:
     state: State = State.ACCEPTED
     peer: PeerCertificate | None = None
     rule: str | None = None
+    audit: str | None = None
     traffic: Traffic = field(default_factory=Traffic)
 
     def advance(self, state: State) -> None:
@@ -125,7 +127,21 @@ class Session:
     def open(self) -> ConnectionOpened:
         """The connection relays from now on."""
         self.advance(State.RELAYING)
-        return ConnectionOpened(opened=self.opened, **self._facts())
+        return ConnectionOpened(opened=self.opened, audit=self.audit, **self._facts())
+
+    def permitted_by(self, rule: str, audit: str | None) -> bool:
+        """
+        Note what lets it in now; whether that is another rule than before.
+
+        `audit` is the rule that would deny it, and only audits.
+        """
+        before = self.rule, self.audit
+        self.rule, self.audit = rule, audit
+        return (self.rule, self.audit) != before
+
+    def changed(self) -> ConnectionChanged:
+        """Another rule lets it in."""
+        return ConnectionChanged(id=self.id, rule=self.rule, audit=self.audit)
 
     def refuse(
         self, outcome: Literal["refused", "failed"], reason: str, closed: float

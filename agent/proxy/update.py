@@ -38,10 +38,11 @@ def update(
     except VersionGap as gap:
         asked, world.asked = world.asked, True
         return None if asked else str(gap)
-    changed: dict[str, InboundPolicy] = {}
-    for uid, policy in _policies(told).items():
-        if uid in pods and pods[uid].policy != policy:
-            pods[uid].policy = changed[uid] = policy
+    # All that were told, not only those that differ: rules travel as their index, which
+    # cannot be compared (see policy.index), and to judge once too often is harmless.
+    changed = {uid: policy for uid, policy in _policies(told).items() if uid in pods}
+    for uid, policy in changed.items():
+        pods[uid].policy = policy
     if changed:
         register.judge_again(changed)
     directory = world.known()

@@ -9,7 +9,7 @@ none renamed.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from agent.workload.connection import (
     ConnectionClosed,
@@ -23,7 +23,14 @@ from agent.workload.connection import (
 from agent.workload.connection import Endpoint as End
 
 Name = Literal[
-    "status", "workloads", "certificates", "policies", "connections", "events"
+    "status",
+    "workloads",
+    "certificates",
+    "policies",
+    "connections",
+    "seen",
+    "events",
+    "objects",
 ]
 NAMES: Final[tuple[Name, ...]] = (
     "status",
@@ -31,7 +38,9 @@ NAMES: Final[tuple[Name, ...]] = (
     "certificates",
     "policies",
     "connections",
+    "seen",
     "events",
+    "objects",
 )
 
 
@@ -74,6 +83,16 @@ class Problem(TypedDict):
     message: str
 
 
+class Audited(TypedDict):
+    """Connections to a pod's port that `rule` would deny, and only audits."""
+
+    workload: str
+    port: int
+    rule: str
+    connections: int
+    last: str
+
+
 class Status(TypedDict):
     version: str
     node: str
@@ -88,6 +107,7 @@ class Status(TypedDict):
     same_node: SameNode
     identity: IdentitySource
     counts: dict[str, int]
+    audited: list[Audited]
     problems: list[Problem]
 
 
@@ -238,7 +258,10 @@ class PeerCertificate(TypedDict):
 
 
 class Connection(TypedDict):
-    """`worker` is null for a direct connection, which none carries."""
+    """
+    `worker` is null for a direct connection, which none carries; `audit` is the rule
+    that would deny the connection and only audits.
+    """
 
     id: str
     worker: int | None
@@ -250,6 +273,7 @@ class Connection(TypedDict):
     outcome: Literal["open"] | Ending
     reason: str | None
     rule: str | None
+    audit: str | None
     sent_bytes: int
     received_bytes: int
     opened: str | None
@@ -263,6 +287,69 @@ class Connections(TypedDict):
     open: list[Connection]
     recent: list[Connection]
     counts: dict[str, int]
+
+
+class SeenSource(TypedDict):
+    address: str
+    workload: str | None
+
+
+class SeenFlow(TypedDict):
+    """
+    Connections of one client to one port of a pod, summed up.
+
+    `client` is an identity or, where there was none, an address; `audited` are those
+    of `allowed` that only audit let in; `rule` decided about the last one.
+    """
+
+    client: str
+    identity: bool
+    sources: list[SeenSource]
+    destination: str
+    port: int
+    path: Path
+    allowed: int
+    audited: int
+    refused: int
+    rule: str | None
+    first: str
+    last: str
+
+
+class Seen(TypedDict):
+    """`dropped` is how many flows, those seen longest ago, made room for new ones."""
+
+    node: str
+    since: str
+    flows: list[SeenFlow]
+    dropped: int
+
+
+class Setting(TypedDict):
+    trust_domain: str
+    default_inbound: str
+    cluster_networks: list[str]
+    root_namespace: str
+
+
+class Unreadable(TypedDict):
+    """Namespace and name of Servers; title and namespace of Istio's kinds."""
+
+    linkerd: list[list[str]]
+    istio: list[list[str]]
+
+
+class ObjectList(TypedDict):
+    """
+    Every object in force, as a manifest that has what we read of it.
+
+    `unreadable`: those that could not be read, and so keep closed what they close.
+    """
+
+    node: str
+    setting: Setting
+    unreadable: Unreadable
+    manifests: list[dict[str, Any]]
 
 
 class Event(TypedDict):
@@ -303,6 +390,7 @@ def opened_connection(message: ConnectionOpened) -> Connection:
         "outcome": "open",
         "reason": None,
         "rule": message.rule,
+        "audit": message.audit,
         "sent_bytes": 0,
         "received_bytes": 0,
         "opened": iso(message.opened),
@@ -339,6 +427,7 @@ def refused_connection(message: ConnectionRefused) -> Connection:
         "outcome": message.outcome,
         "reason": message.reason,
         "rule": message.rule,
+        "audit": None,
         "sent_bytes": 0,
         "received_bytes": 0,
         "opened": None,

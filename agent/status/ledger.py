@@ -134,7 +134,7 @@ class ConnectionLedger:
         if known is None:
             self._counts["unmatched"] += 1
         elif isinstance(message, ConnectionChanged):
-            known["state"] = message.state
+            _change(known, message)
         else:
             known["sent_bytes"] = message.sent_bytes
             known["received_bytes"] = message.received_bytes
@@ -152,3 +152,10 @@ class ConnectionLedger:
         while len(self._recent) > self.recent_limit:
             self._recent.popleft()
             self._counts["dropped"] += 1
+
+
+def _change(known: Connection, message: ConnectionChanged) -> None:
+    if message.state is not None:
+        known["state"] = message.state
+    if message.rule is not None:
+        known["rule"], known["audit"] = message.rule, message.audit

@@ -24,7 +24,9 @@ def render(name: Name, document: Document, now: float) -> RenderableType:
         "certificates": certificates,
         "policies": _policies,
         "connections": _connections,
+        "seen": _seen,
         "events": _events,
+        "objects": _objects,
     }
     return renderers[name](document, now)
 
@@ -61,7 +63,29 @@ def _status(document: Document, now: float) -> RenderableType:
             for each in document["workers"]
         ),
     )
-    return Group(grid, Text(), workers, *_problems(document["problems"]))
+    return Group(
+        grid,
+        Text(),
+        workers,
+        *_audited(document["audited"], now),
+        *_problems(document["problems"]),
+    )
+
+
+def _audited(audited: list[Mapping[str, Any]], now: float) -> list[RenderableType]:
+    if not audited:
+        return []
+    rows = (
+        (
+            f"{each['workload']}:{each['port']}",
+            each["connections"],
+            when(each["last"], now),
+            each["rule"],
+        )
+        for each in audited
+    )
+    columns = ("audited", "connections", "last", "would be denied by")
+    return [Text(), table(columns, rows)]
 
 
 def _redirect(redirect: Mapping[str, Any]) -> str:
@@ -170,9 +194,44 @@ def _end(end: Mapping[str, Any]) -> str:
 def _reason(connection: Mapping[str, Any]) -> str | None:
     """Why it ended, and by which rule; an open one tells the rule that let it in."""
     reason, rule = connection["reason"], connection["rule"]
+    if connection["audit"] and not reason:
+        return f"would be denied by {connection['audit']}"
     if reason and rule:
         return f"{reason} [{rule}]"
     return reason or (rule and f"[{rule}]")
+
+
+def _seen(document: Document, now: float) -> RenderableType:
+    rows = (
+        (
+            when(each["last"], now),
+            each["client"],
+            f"{each['destination']}:{each['port']}",
+            each["path"],
+            each["allowed"],
+            each["audited"],
+            each["refused"],
+            each["rule"],
+        )
+        for each in sorted(document["flows"], key=lambda each: str(each["last"]))
+    )
+    columns = (
+        *("last", "client", "to", "path", "allowed", "of them audited"),
+        *("refused", "rule of the last"),
+    )
+    return or_none(table(columns, rows), "connections seen")
+
+
+def _objects(document: Document, _now: float) -> RenderableType:
+    rows = (
+        (
+            each["kind"],
+            each["metadata"].get("namespace"),
+            each["metadata"]["name"],
+        )
+        for each in document["manifests"]
+    )
+    return or_none(table(("kind", "namespace", "name"), rows), "objects")
 
 
 def _events(document: Document, now: float) -> RenderableType:

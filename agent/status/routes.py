@@ -78,7 +78,13 @@ FILTERS: Final[dict[Name, dict[str, _Filter]]] = {
         "direction": _field("direction", *get_args(Direction)),
         "path": _field("path", *get_args(Path)),
     },
+    "seen": {
+        "client": _field("client"),
+        "workload": _Filter(lambda item, value: item["destination"] == value),
+        "path": _field("path", *get_args(Path)),
+    },
     "events": {"kind": _field("kind"), "object": _field("object")},
+    "objects": {"kind": _field("kind")},
 }
 
 _LISTS: Final[dict[Name, tuple[str, ...]]] = {
@@ -87,7 +93,9 @@ _LISTS: Final[dict[Name, tuple[str, ...]]] = {
     "certificates": ("certificates",),
     "policies": ("policies",),
     "connections": ("open", "recent"),
+    "seen": ("flows",),
     "events": ("events",),
+    "objects": ("manifests",),
 }
 
 

@@ -81,6 +81,7 @@ class ConnectionOpened(_Message, frozen=True, kw_only=True):
 
     `id` is unique among all workers of this agent, dead ones included; `worker` is the
     index of the sender, None for a direct connection, which no worker carries.
+    `audit` is the rule that would deny it and only audits, None where it is permitted.
     """
 
     id: str
@@ -93,13 +94,19 @@ class ConnectionOpened(_Message, frozen=True, kw_only=True):
     state: State = "relaying"
     peer: Peer | None = None
     rule: str | None = None
+    audit: str | None = None
 
 
 class ConnectionChanged(_Message, frozen=True, kw_only=True):
-    """An open connection went to another state."""
+    """
+    An open connection went to another state; or policy changed, and `rule` lets it in
+    from now on. `audit` belongs to `rule`, as in ConnectionOpened.
+    """
 
     id: str
-    state: State
+    state: State | None = None
+    rule: str | None = None
+    audit: str | None = None
 
 
 class TrafficCounted(_Message, frozen=True, kw_only=True):

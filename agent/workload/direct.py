@@ -61,12 +61,18 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Grounds:
-    """All that a verdict rests upon. Where one of it changes, the verdict is void."""
+    """
+    All that a verdict rests upon. Where one of it changes, the verdict is void.
+
+    Except `rule`, and `audit`, a rule that would deny and only audits: then what is
+    open goes on, and what is new goes by tunnel, for each is to be told.
+    """
 
     source: Party
     source_ip: IPAddress
     destination: Party
     rule: str
+    audit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +120,11 @@ class Residents:
         if own is None or source is destination:
             raise NotDirect(f"{source.name} has no address to reach it directly from")
         to = pair.destination
-        asked = Request(source.identity, own, to.port, to.ip)
-        permit = authorize(asked, destination.policy)
-        if permit.audit:
-            raise NotDirect(f"{permit.rule}: each connection must be told")
-        return Grounds(_party(source), own, _party(destination), permit.rule)
+        request = Request(source.identity, own, to.port, to.ip)
+        permit = authorize(request, destination.policy)
+        ends = _party(source), own, _party(destination)
+        audit = permit.would_deny[0].rule if permit.would_deny else None
+        return Grounds(*ends, permit.rule, audit)
 
     def review(
         self, held: Mapping[Pair, Grounds]
@@ -134,7 +140,7 @@ class Residents:
             except NotDirect as refused:
                 revoked.append(Revocation(pair, before, str(refused)))
             else:
-                if replace(now, rule=before.rule) == before:
+                if replace(now, rule=before.rule, audit=before.audit) == before:
                     kept[pair] = now
                 else:
                     revoked.append(Revocation(pair, before, _difference(before, now)))

@@ -22,7 +22,7 @@ from agent.policy.rule import InboundPolicy
 from agent.workload.claims import settle
 from agent.workload.directory import Directory, Peer
 from agent.workload.model import Namespace, Objects, Workload, derived_uid
-from agent.workload.policies import PolicyBook
+from agent.workload.policies import PolicyBook, Rules
 from agent.workload.services import ServiceIndex, ServiceMemory
 
 MESH_LABEL: Final = "podlock.io/mesh"
@@ -37,6 +37,7 @@ class NodeView:
     `pods`: this node's enrolled pods by uid. They have a network namespace of their
     own and hold their `addresses` alone; a pod that holds none is here too, so that
     nothing leaves it in plaintext. `policies` and `identities` are theirs.
+    `workloads`: every pod that runs, on any node, by key; meshed or not.
     """
 
     pods: Mapping[str, Workload]
@@ -44,6 +45,7 @@ class NodeView:
     directory: Directory
     identities: frozenset[SpiffeId]
     problems: tuple[Problem, ...]
+    workloads: tuple[Workload, ...] = ()
 
 
 class Registry:
@@ -61,6 +63,8 @@ class Registry:
         self._addresses: dict[IPAddress, str] = {}
         self._namespaces: dict[str, str] = {}
         self._running: frozenset[tuple[str, str, str]] = frozenset()
+        self._known: Mapping[str, Namespace] = {}
+        self._rules = Rules()
         self._book = PolicyBook(trust_domain, self._defaults)
         self._settled = Memo(_settled)
         self._peers = Memo(self._peer)
@@ -80,7 +84,7 @@ class Registry:
     def apply(self, objects: Objects) -> NodeView:
         """The view of `objects`, in whatever order they come."""
         problems: list[Problem] = []
-        namespaces = {item.name: item for item in objects.namespaces}
+        self._known = namespaces = {item.name: item for item in objects.namespaces}
         workloads = self._workloads(objects.workloads, namespaces, problems)
         self._running = frozenset(
             (pod.node, pod.namespace, pod.service_account)
@@ -98,7 +102,16 @@ class Registry:
             directory=directory,
             identities=frozenset(pod.identity(self._trust_domain) for pod in pods),
             problems=tuple(dict.fromkeys(problems)),
+            workloads=tuple(workloads),
         )
+
+    def policy_of(self, pod: Workload) -> InboundPolicy:
+        """
+        What judges connections to a pod of the last view, on whichever node it runs.
+        """
+        namespace = self._known.get(pod.namespace)
+        policy, _ = self._book.compile(pod, namespace, self._rules)
+        return policy
 
     def _workloads(
         self,
@@ -212,7 +225,7 @@ class Registry:
         problems: list[Problem],
     ) -> dict[str, InboundPolicy]:
         book = self._book
-        rules = book.rules(objects)
+        rules = self._rules = book.rules(objects)
         problems += rules.problems
         policies: dict[str, InboundPolicy] = {}
         for pod in pods:

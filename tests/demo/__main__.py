@@ -2,7 +2,8 @@
 `python -m tests.demo`: two nodes on this machine, some steps, one answer.
 
 The scenario `tour` shows all that the agent does; `rotation` replaces every authority
-under traffic, and counts what that cost.
+under traffic, and counts what that cost; `policy` closes a shop that was open to all,
+step by step and under traffic.
 
 Exits 0 when every step held, 1 when one did not, 2 when the demo could not be built.
 """
@@ -19,10 +20,13 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
 from tests.demo import script, stage
+from tests.demo.migration import steps as migration
+from tests.demo.migration import world as migrating
 from tests.demo.report import Report
 from tests.demo.rotation import steps as rotation
 from tests.demo.rotation import world as rotating
@@ -66,7 +70,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run demo", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results")
     parser.add_argument(
-        "--scenario", choices=["tour", "rotation"], default="tour", help="what to show"
+        "--scenario", choices=SCENARIOS, default="tour", help="what to show"
     )
     parser.add_argument("--keep", action="store_true", help="leave it running")
     parser.add_argument("--down", action="store_true", help="remove it and stop")
@@ -85,7 +89,7 @@ def _alone() -> Iterator[None]:
 
 
 def _demo(console: Console, options: argparse.Namespace) -> int:
-    play = _rotation if options.scenario == "rotation" else _tour
+    play = SCENARIOS[options.scenario]
     report, began = Report(console), time.monotonic()
     with contextlib.ExitStack() as stack:
         lab = play(console, report, stack, keep=options.keep)
@@ -126,6 +130,20 @@ def _rotation(
     return built.lab
 
 
+def _policy(
+    console: Console, report: Report, stack: contextlib.ExitStack, *, keep: bool
+) -> Lab:
+    began = time.monotonic()
+    with console.status("building two nodes and their pods"):
+        built = stack.enter_context(migrating.built(names.DEMO_RUN))
+    _is_ready(console, built.lab, time.monotonic() - began, keep=keep)
+    report.figures = built.figures
+    script.perform(built, migration.STEPS, report, console)
+    if keep:
+        _look_around(console, built.lab, built.agents, built.pods)
+    return built.lab
+
+
 def _is_ready(console: Console, lab: Lab, seconds: float, *, keep: bool) -> None:
     lab.keep = keep
     console.print(f"Two nodes, {len(lab.pods)} pods, ready in {seconds:.1f} s\n")
@@ -149,6 +167,9 @@ def _look_around(
     console.print("\nLeft running. To look around:")
     for line in lines:
         console.print(f"    {line}", soft_wrap=True)
+
+
+SCENARIOS: Final = {"tour": _tour, "rotation": _rotation, "policy": _policy}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tests.lab import apps, system
 from tests.lab.node import Agent, Document
 from tests.lab.pod import Pod, program
+from tests.lab.topology import LabNode
 
 CURL_SECONDS = 5
 STATUS_SECONDS = 3.0
@@ -35,8 +36,8 @@ class Answer:
         return f"curl: {self.status}" if self.exit_code == 0 else self.said
 
 
-def curl(pod: Pod, url: str, *options: str) -> Answer:
-    """Fetch a URL with curl in a pod."""
+def curl(pod: Pod | LabNode, url: str, *options: str) -> Answer:
+    """Fetch a URL with curl in a pod, or on a node itself."""
     tail = "\n%{http_code} %{remote_ip}"
     argv = ["curl", "-sS", "-m", str(CURL_SECONDS), "-w", tail, *options, url]
     done = pod.run(*argv, seconds=CURL_SECONDS + 5)
@@ -125,6 +126,15 @@ class NewConnections:
                 told = [summary(each) for each in fresh[-3:]] or "nothing new"
                 raise system.LabError(f"the status does not show {what}, but: {told}")
             time.sleep(0.02)
+
+    def wait_for(self, count: int, seconds: float = STATUS_SECONDS) -> list[Document]:
+        """So many of them, all that there are. Raises: LabError."""
+
+        def fresh() -> list[Document] | None:
+            found = [each for each in self._all() if each["id"] not in self._before]
+            return found if len(found) >= count else None
+
+        return system.wait_until(fresh, f"{count} connections", seconds)
 
     def _all(self) -> list[Document]:
         document = self._agent.ask("connections", **self._filters)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,17 +143,28 @@ def _world(lab: Lab) -> Stage:
     return Stage(lab, pods, directory, identity, agents, secret)
 
 
-def _write_manifests(stage: Stage) -> None:
+def world_objects(
+    stage: Stage, defaults: Mapping[str, str] = DEFAULTS, *, outside: bool = False
+) -> list[Manifest]:
+    """
+    Namespaces, pods and Services; `defaults` are pods' own default policies.
+
+    `outside`: whether the outsider's namespace is in the mesh.
+    """
     objects = [
         manifests.namespace(SHOP),
-        manifests.namespace("outside", meshed=False),
+        manifests.namespace("outside", meshed=outside),
     ]
     for name, pod in stage.pods.items():
-        told = {DEFAULT_INBOUND: DEFAULTS[name]} if name in DEFAULTS else {}
+        told = {DEFAULT_INBOUND: defaults[name]} if name in defaults else {}
         objects.append(manifests.pod(pod, annotations=told))
     for index, (name, port) in enumerate(SERVICES.items()):
         objects.append(manifests.service(name, SHOP, index, main=port))
-    stage.directory.write("world", *objects)
+    return objects
+
+
+def _write_manifests(stage: Stage) -> None:
+    stage.directory.write("world", *world_objects(stage))
     stage.directory.write("till", *till_policy())
     stage.let_in("web", "courier")
 

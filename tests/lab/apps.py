@@ -19,9 +19,10 @@ _NGINX: Final = """\
 daemon off;
 user root;
 worker_processes 1;
+worker_rlimit_nofile 8192;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
-events {{ worker_connections 512; }}
+events {{ worker_connections 2048; }}
 http {{
     log_format plain '$remote_addr $server_addr $request_uri $status';
     access_log {directory}/access.log plain;

@@ -74,7 +74,9 @@ def service(name: str, namespace: str, index: int, **ports: int) -> Manifest:
     }
 
 
-def server(name: str, namespace: str, app: str, port: int) -> Manifest:
+def server(
+    name: str, namespace: str, app: str, port: int, access: str = "deny"
+) -> Manifest:
     """A Server: the port of the pods labelled `app: APP` that policies talk about."""
     return _policy(
         "v1beta3",
@@ -83,6 +85,7 @@ def server(name: str, namespace: str, app: str, port: int) -> Manifest:
         namespace,
         podSelector={"matchLabels": {"app": app}},
         port=port,
+        accessPolicy=access,
     )
 
 

@@ -54,25 +54,13 @@ class Pod:
         with (self.directory / log).open("a") as out:
             return self.children.start(command, out, subprocess.STDOUT)
 
-    def run(
-        self, *argv: str, seconds: float = COMMAND_SECONDS
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, seconds: float = COMMAND_SECONDS) -> system.Finished:
         """
         Run a program to its end; a failing exit code is an answer, not an error.
 
         Raises: LabError when it takes longer than `seconds`.
         """
-        try:
-            return subprocess.run(
-                self.command(*argv),
-                text=True,
-                capture_output=True,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            what = f"{self.name}: {' '.join(argv)}"
-            raise system.LabError(f"{what}: not within {seconds:g} s") from error
+        return system.finished(self.command(*argv), self.name, seconds)
 
     def ask(
         self, name: str, *arguments: str | int, seconds: float = COMMAND_SECONDS

@@ -41,6 +41,24 @@ def run(*argv: str, stdin: str | None = None, directory: Path | None = None) -> 
     return done.stdout
 
 
+Finished = subprocess.CompletedProcess[str]
+
+
+def finished(command: Sequence[str], who: str, seconds: float) -> Finished:
+    """
+    Run a command to its end; a failing exit code is an answer, not an error.
+
+    Raises: LabError when it takes longer than `seconds`.
+    """
+    try:
+        return subprocess.run(
+            command, text=True, capture_output=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        what = f"{who}: {' '.join(command)}"
+        raise LabError(f"{what}: not within {seconds:g} s") from error
+
+
 def ip_batch(namespace: str | None, lines: Iterable[str]) -> None:
     """Run `ip` commands in one go, inside a named namespace. Raises: LabError."""
     where = ["-n", namespace] if namespace else []

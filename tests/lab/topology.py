@@ -87,6 +87,13 @@ class LabNode:
         """The agent's run directory."""
         return self.names.run_directory / self.name
 
+    def run(self, *argv: str, seconds: float = 20.0) -> system.Finished:
+        """Run a program as a process of the node itself, such as a kubelet's."""
+        cgroup = self.cgroup / "system"
+        cgroup.mkdir(exist_ok=True)
+        command = system.inside(self.netns, cgroup, argv)
+        return system.finished(command, self.name, seconds)
+
     def add_pod(
         self, name: str, namespace: str = "shop", service_account: str | None = None
     ) -> Pod:

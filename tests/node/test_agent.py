@@ -108,7 +108,16 @@ class TestProcesses:
 class TestQuestions:
     @pytest.mark.parametrize(
         "command",
-        ["status", "workloads", "certificates", "policies", "connections", "events"],
+        [
+            "status",
+            "workloads",
+            "certificates",
+            "policies",
+            "connections",
+            "seen",
+            "events",
+            "objects",
+        ],
     )
     def test_commands(self, world: Stage, command: str) -> None:
         """Each answers for people and as JSON, and curl gets the same keys."""

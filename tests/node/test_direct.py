@@ -48,15 +48,15 @@ class Shop:
         objects.append(manifests.service("api", SHOP, 0, main=apps.HTTP_PORT))
         self.directory.write("world", *objects, *more)
 
-    def let_in(self, *accounts: str) -> None:
-        """Who may call api and twin."""
+    def let_in(self, *accounts: str, access: str = "deny") -> None:
+        """Who may call api and twin, and what becomes of the others."""
         self.directory.write(
             "policy",
             *(
                 rule
                 for name in ("api", "twin")
                 for rule in (
-                    manifests.server(name, SHOP, name, apps.HTTP_PORT),
+                    manifests.server(name, SHOP, name, apps.HTTP_PORT, access),
                     manifests.authorization_policy(name, SHOP, name, name),
                     manifests.mesh_tls_authentication(name, SHOP, *accounts),
                 )
@@ -217,6 +217,30 @@ class TestRevocation:
         assert "no authorization of Server shop/api" in refusal["reason"]
         assert refusal["rule"] == "Server shop/api"
         assert refusal["received_bytes"] > 0
+
+    def test_permitted_becomes_audited(self, shop: Shop) -> None:
+        """An open connection goes on, told as audited; new ones go by tunnel."""
+        to = shop.pods["api"].address.v4
+        shop.warm("web", to)
+        held = shop.hold("web", to)
+        shop.let_in("courier", access="audit")
+        system.wait_until(lambda: shop.pairs() == 0, "no verdict", 3)
+        rule = "Server shop/api accessPolicy audit"
+
+        def audited() -> list[Document]:
+            return [each for each in shop.open("web") if each["audit"] == rule]
+
+        system.wait_until(audited, "told as audited", 4)
+        held.wait("answer", len(held.told("answer")) + 2)
+        assert not held.told("closed")
+        assert shop.call("web", to)
+        by_tunnel = [each["audit"] for each in shop.connections("tunnel")]
+        assert by_tunnel.count(rule) == 1
+        assert shop.pairs() == 0
+        (told,) = shop.agent.ask("status")["audited"]
+        assert (told["workload"], told["rule"]) == ("shop/api", rule)
+        assert told["connections"] == 2
+        held.kill()
 
     def test_permitted_again(self, shop: Shop) -> None:
         """After a revocation the pair learns anew, by tunnel first."""

@@ -43,7 +43,20 @@ def refused(stage: Stage, notes: Notes) -> None:
     )
     outbound = here.wait(_refused, "an outbound refusal")
     notes.saw(f"node 1: {outbound['reason']}", outbound["reason"])
+    told = _asked(stage, "batch")
+    notes.saw(
+        f"`podlock authz check` had said so: {told['verdict']}, {told['rule']}",
+        (told["verdict"], told["reason"]) == ("deny", inbound["reason"]),
+    )
     _command(stage, notes, inbound)
+
+
+def _asked(stage: Stage, source: str) -> Document:
+    """What `podlock authz check` says of a call to api, by IPv4."""
+    words = ("check", "--from", source, "--to", "api", "--port", "80", "--json")
+    told = json.loads(stage.agents["n2"].command("authz", *words).stdout)
+    answer: Document = told["answers"][0]
+    return answer
 
 
 def _refused(connection: Document) -> bool:
@@ -72,6 +85,11 @@ def changed(stage: Stage, notes: Notes) -> None:
     )
     took = time.monotonic() - began
     notes.saw(f"batch is served {took * 1000:.0f} ms later", took < SECOND)
+    told = _asked(stage, "batch")
+    notes.saw(
+        f"`podlock authz check`: {told['verdict']}, {told['rule']}",
+        told["verdict"] == "allow",
+    )
     mine, other = (Program(pod, "hold", api.address.v4, 80) for pod in (web, batch))
     mine.wait("answer", 2)
     other.wait("answer", 2)
@@ -95,8 +113,13 @@ def changed(stage: Stage, notes: Notes) -> None:
     notes.saw(
         "a new one of batch is refused", not curl(batch, url(api.address.v4)).served
     )
-    told = summary(watch.wait(_refused, "the refusal"))
-    notes.saw(f"node 2: {told}", "shop/api-http" in told)
+    refusal = summary(watch.wait(_refused, "the refusal"))
+    notes.saw(f"node 2: {refusal}", "shop/api-http" in refusal)
+    verdicts = [_asked(stage, name)["verdict"] for name in ("web", "batch")]
+    notes.saw(
+        f"`podlock authz check`: web {verdicts[0]}, batch {verdicts[1]}",
+        verdicts == ["allow", "deny"],
+    )
 
 
 def outsider(stage: Stage, notes: Notes) -> None:

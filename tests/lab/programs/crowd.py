@@ -3,25 +3,31 @@ crowd.py HOST PORT COUNT once|turns: so many connections, kept open.
 
 They are all made at once, or each when the one before it has been answered.
 
-Prints {"event": "open", "count"} when all have had an answer to one request, then
-{"event": "closed", "count"} whenever some have ended. Ends with the last of them.
+Prints {"event": "open", "count", "at"} when all have had an answer to one request, then
+{"event": "closed", "count", "at"} whenever some have ended. Ends with the last of them.
+`at` is CLOCK_MONOTONIC in seconds, the same for every process.
 """
 
 # ruff: noqa: T201 (what it prints is its answer)
 
 import json
+import resource
 import selectors
 import socket
 import sys
+import time
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: crowd\r\n\r\n"
 
 
 def tell(event: str, count: int) -> None:
-    print(json.dumps({"event": event, "count": count}), flush=True)
+    at = time.monotonic()
+    print(json.dumps({"event": event, "count": count, "at": at}), flush=True)
 
 
 host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 in_turns = sys.argv[4] == "turns"
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
 selector = selectors.DefaultSelector()

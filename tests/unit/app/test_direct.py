@@ -12,6 +12,7 @@ from agent.app.direct import PAIRS_PER_POD, Direct
 from agent.app.tracer import Message
 from agent.app.world import World
 from agent.errors import KernelError
+from agent.policy.rule import DefaultPolicy
 from agent.redirect.inet_diag import DiagSocket, TcpState
 from agent.redirect.records import Glance
 from agent.workload.connection import Endpoint
@@ -134,6 +135,8 @@ def socket_at(local: str, remote: str) -> DiagSocket:
 
 WORLD = World((WEB, API), FDS, frozenset({WEB.identity, API.identity}))
 CUT_OFF = replace(WORLD, residents=(WEB, replace(API, policy=policy())))
+HEARD = policy(access=DefaultPolicy.AUDIT)
+AUDITED = replace(WORLD, residents=(WEB, replace(API, policy=HEARD)))
 CLIENT = socket_at("10.0.0.1:40000", "10.0.0.2:80")
 SERVER = socket_at("10.0.0.2:80", "10.0.0.1:40000")
 
@@ -167,6 +170,21 @@ class TestLearn:
         """A second connection of the pair changes nothing."""
         learned.direct.learn(opened(id="2"))
         assert not learned.maps.steps
+
+    def test_not_what_is_audited(self, bench: Bench) -> None:
+        """Each of those goes by tunnel."""
+        bench.direct.refresh(AUDITED)
+        bench.direct.learn(opened())
+        assert not bench.maps.table
+
+    def test_audited_from_now_on(self, learned: Bench) -> None:
+        """New connections go by tunnel, open ones go on."""
+        learned.sockets.live = {101: [CLIENT], 102: [SERVER]}
+        learned.direct.refresh(AUDITED)
+        assert not learned.maps.table
+        assert learned.sockets.live == {101: [CLIENT], 102: [SERVER]}
+        learned.direct.refresh(WORLD)
+        assert learned.direct.pairs == 1
 
     def test_a_worker_is_not_believed(self, bench: Bench) -> None:
         """What policy does not permit is not direct, whatever a worker says."""

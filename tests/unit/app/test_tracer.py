@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from dataclasses import replace
 
 from agent.addresses import SocketAddress
 from agent.app.tracer import Tracer
@@ -11,6 +12,7 @@ from agent.redirect import records
 from agent.redirect.inet_diag import DiagSocket, TcpState
 from agent.redirect.records import Glance
 from agent.workload.connection import (
+    ConnectionChanged,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
@@ -146,3 +148,23 @@ async def test_lost_records_are_told_of() -> None:
         await its.collect(NOWHERE, [])
     assert [text.split()[0] for _, _, text in bench.notes] == ["3", "2"]
     assert its.unrecorded == 5
+
+
+async def test_an_open_one_that_is_audited_from_now_on() -> None:
+    """It goes on: told once, with what would deny it, and an event."""
+    bench = Bench()
+    its = tracer(bench)
+    bench.maps.seen = [glance(1, TcpState.ESTABLISHED)]
+    await its.collect(NOWHERE, [7])
+    its.granted(
+        7, replace(HERE.judge(TO_API), rule="Server shop/api", audit="Server shop/api")
+    )
+    await its.collect(NOWHERE, [7])
+    await its.collect(NOWHERE, [7])
+    _, told = bench.told
+    assert told == ConnectionChanged(
+        id="direct-1", rule="Server shop/api", audit="Server shop/api"
+    )
+    ((kind, name, text),) = bench.notes
+    assert (kind, name) == ("audit", "shop/api")
+    assert "would be denied by Server shop/api" in text

@@ -60,6 +60,25 @@ class TestWatcher:
         assert watcher.poll() is None
         assert names(watcher.poll()) == ["a", "b"]
 
+    def test_the_second_look_comes_soon(self, tmp_path: Path) -> None:
+        """Only as long as there is something to confirm."""
+        watcher = Watcher(tmp_path)
+        waiting: list[bool] = []
+
+        def look() -> None:
+            watcher.poll()
+            waiting.append(watcher.is_waiting)
+
+        look()
+        (tmp_path / "a.yaml").write_text(pod("a"))
+        look()
+        look()
+        (tmp_path / "b.yaml").write_text(pod("b"))
+        look()
+        (tmp_path / "b.yaml").unlink()
+        look()
+        assert waiting == [False, True, False, True, False]
+
     def test_a_directory_that_never_rests_is_read_all_the_same(
         self, tmp_path: Path
     ) -> None:

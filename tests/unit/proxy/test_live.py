@@ -24,9 +24,11 @@ from agent.proxy.live import LiveConnection, Register
 from agent.proxy.pod import LocalPod
 from agent.proxy.session import End, State
 from agent.workload.connection import (
+    ConnectionChanged,
     ConnectionClosed,
     ConnectionOpened,
     ConnectionRefused,
+    Incident,
     Message,
 )
 
@@ -163,6 +165,45 @@ async def test_an_audited_permit_is_told() -> None:
 
     await bench.register.run(live, work)
     assert any(getattr(message, "kind", "") == "audit" for message in bench.told)
+
+
+async def test_a_permit_that_becomes_an_audit() -> None:
+    """The connection goes on; that it would be denied is told, and told once."""
+    bench = Bench(admits(WEB))
+    live = bench.begin()
+    heard = replace(admits(BATCH).ports[80], access_policy=DefaultPolicy.AUDIT)
+    policy = replace(admits(BATCH), ports={80: heard})
+
+    async def work() -> None:
+        live.authorize(Request(WEB, SOURCE, 80))
+        live.opened()
+        for _ in range(2):
+            bench.register.judge_again({bench.pod.uid: policy})
+        assert not live.is_revoked()
+
+    await bench.register.run(live, work)
+    kinds = [type(message) for message in bench.told]
+    assert kinds == [ConnectionOpened, ConnectionChanged, Incident, ConnectionClosed]
+    changed = bench.told[1]
+    assert isinstance(changed, ConnectionChanged)
+    assert changed.audit == changed.rule == "Server shop/api-http accessPolicy audit"
+
+
+async def test_another_rule_permits_it() -> None:
+    """It goes on, and is told under the rule that permits it now."""
+    bench = Bench(admits(WEB))
+    live = bench.begin()
+    policy = replace(admits(WEB), ports={}, default=DefaultPolicy.ALL_AUTHENTICATED)
+
+    async def work() -> None:
+        live.authorize(Request(WEB, SOURCE, 80))
+        live.opened()
+        bench.register.judge_again({bench.pod.uid: policy})
+
+    await bench.register.run(live, work)
+    _, changed, _ = bench.told
+    assert isinstance(changed, ConnectionChanged)
+    assert (changed.audit, changed.rule) == (None, live.session.rule)
 
 
 def test_denied_is_what_the_policy_raises() -> None:

@@ -92,6 +92,15 @@ def status() -> dict[str, Any]:
         "same_node": {"mode": "tunnel", "reason": None, "pairs": 0, "unrecorded": 0},
         "identity": {"mode": "embedded", "bundle": ["ab12"], "trust_version": 7},
         "counts": {"workloads": 4},
+        "audited": [
+            {
+                "workload": "shop/api",
+                "port": 80,
+                "rule": "Server shop/api",
+                "connections": 12,
+                "last": "2026-01-02T03:03:05.678Z",
+            }
+        ],
         "problems": [
             {"object": "Pod shop/x", "field": "metadata.name", "message": "expected"}
         ],

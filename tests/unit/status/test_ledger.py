@@ -49,6 +49,11 @@ class TestLife:
         assert (live["sent_bytes"], live["received_bytes"]) == (5, 6)
         assert (live["state"], live["outcome"]) == ("half-closed", "open")
 
+        ledger.apply(ConnectionChanged(id="0-1", rule="Server a/b", audit="Server a/b"))
+        (live,) = ledger.document()["open"]
+        assert (live["rule"], live["audit"]) == ("Server a/b", "Server a/b")
+        assert live["state"] == "half-closed"
+
         ledger.apply(closed())
         (ended,) = ledger.document()["recent"]
         assert ledger.document()["open"] == []

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 from typing import Any, cast
 
+import msgspec
 import pytest
 from rich.console import Console
 
+from agent.authz.seen import Seen
+from agent.status import flows
 from agent.status.documents import Name
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
 from agent.status.render import render
+from agent.workload.connection import ConnectionChanged
 
 from .samples import (
     ANCHOR,
@@ -81,6 +85,37 @@ class TestDocuments:
         lines = shown("status", status() | {"same_node": told}).splitlines()
         (line,) = [line for line in lines if line.startswith("same node")]
         assert line.removeprefix("same node").strip() == text
+
+    def test_status_counts_what_audit_lets_in(self) -> None:
+        """Where, how often, and what would have denied it."""
+        text = shown("status", status())
+        line = next(line for line in text.splitlines() if "shop/api:80" in line)
+        assert line.split() == ["shop/api:80", "12", "1m", "ago", "Server", "shop/api"]
+
+    def test_seen(self) -> None:
+        """A flow in a line."""
+        seen = Seen(0)
+        seen.apply(
+            msgspec.structs.replace(
+                opened(), direction="inbound", audit="Server shop/api"
+            )
+        )
+        text = shown("seen", flows.document(seen, "n1"))
+        assert "spiffe://cluster.local/ns/shop/sa/web" in text
+        assert "shop/api:80" in text
+
+    def test_objects(self) -> None:
+        """Kind, namespace and name."""
+        metadata = {"name": "api", "namespace": "shop"}
+        manifests = [{"kind": "Pod", "metadata": metadata}]
+        assert "Pod" in shown("objects", {"manifests": manifests})
+
+    def test_an_audited_connection_says_so(self) -> None:
+        """In the place of the rule that let it in."""
+        ledger = ConnectionLedger()
+        ledger.apply(opened())
+        ledger.apply(ConnectionChanged(id="0-1", rule="R", audit="R"))
+        assert "would be denied by R" in shown("connections", ledger.document())
 
     def test_workloads(self) -> None:
         """A pod that is not captured says why."""

@@ -98,14 +98,21 @@ class TestJudge:
 
     @pytest.mark.parametrize("where", ["port", "default"])
     def test_what_audit_alone_lets_in(self, where: str) -> None:
-        """Each such connection must be told, so the agent carries it."""
+        """The pair is permitted, and marked: each new connection must be told."""
         audit = (
             policy(access=DefaultPolicy.AUDIT)
             if where == "port"
             else InboundPolicy("shop/api", DefaultPolicy.AUDIT)
         )
-        with pytest.raises(NotDirect, match="must be told"):
-            Residents.of([WEB, replace(API, policy=audit)]).judge(TO_API)
+        assert Residents.of([WEB, replace(API, policy=audit)]).judge(TO_API).audit
+
+    def test_from_permitted_to_audited(self) -> None:
+        """What is open stays open."""
+        heard = policy(access=DefaultPolicy.AUDIT)
+        now = Residents.of([WEB, replace(API, policy=heard)])
+        kept, revoked = now.review({TO_API: HERE.judge(TO_API)})
+        assert kept[TO_API].audit
+        assert not revoked
 
     def test_by_the_address_that_it_comes_from(self) -> None:
         """A rule about networks is asked about the pod's own address."""

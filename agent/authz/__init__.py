@@ -1,0 +1,1 @@
+"""Who may talk to whom, asked beforehand: about pods, identities and addresses."""

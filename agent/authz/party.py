@@ -1,0 +1,211 @@
+"""
+The two ends of a question: what `--from` and `--to` name. Pure.
+
+A client is a pod, an identity or an address; a server is a pod, by its name, by the
+name of a Service in front of it, or by an address of either.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agent.addresses import InvalidAddress, IPAddress, SocketAddress, parse_ip
+from agent.authz.survey import Survey
+from agent.errors import InputError
+from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId
+from agent.policy.names import DNS_FORM_INFIX
+from agent.workload.model import Service, Workload
+
+T = TypeVar("T", Workload, Service)
+
+
+class NoSuchParty(InputError):
+    """A name that names nobody, or more than one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """
+    Who asks. `identity` None: in plaintext; `addresses` empty: they are not known.
+
+    `pod` is the pod that it is, where it is one.
+    """
+
+    identity: SpiffeId | None
+    addresses: tuple[IPAddress, ...] = ()
+    pod: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A pod that is asked for, on the port that its application listens on."""
+
+    pod: Workload
+    port: int
+    address: IPAddress | None = None
+
+
+def clients(
+    text: str,
+    survey: Survey,
+    *,
+    address: IPAddress | None = None,
+    plaintext: bool = False,
+) -> list[Client]:
+    """
+    Whom `text` names: `web`, `shop/web`, a SPIFFE ID, a name in DNS form, an address.
+
+    `address` stands in for the client's own; `plaintext`: it shows no certificate.
+    Raises: NoSuchParty.
+    """
+    identity = parse_identity(text)
+    if identity is not None:
+        if plaintext:
+            raise NoSuchParty(f"{text}: who shows no certificate has no identity")
+        holders = [
+            pod
+            for pod in survey.workloads.values()
+            if pod.meshed and pod.identity(survey.setting.trust_domain) == identity
+        ]
+        if address is None and holders:
+            return [_client(pod, survey, plaintext=False) for pod in holders]
+        return [Client(identity, _own(address))]
+    ip = _ip(text)
+    if ip is not None:
+        peer = survey.directory.peer_at(ip)
+        if peer is None or not peer.meshed or plaintext:
+            return [Client(None, (ip,), peer.name if peer else None)]
+        return [Client(peer.identity, (ip,), peer.name)]
+    found = [_client(pod, survey, plaintext=plaintext) for pod in _pods(text, survey)]
+    if address is None:
+        return found
+    return [Client(each.identity, (address,), each.pod) for each in found]
+
+
+def servers(text: str, port: int, survey: Survey) -> list[Server]:
+    """
+    The pods that `text` names, each with the port that a connection arrives at.
+
+    Raises: NoSuchParty, also for a Service without such a port or without a pod.
+    """
+    ip = _ip(text)
+    if ip is None:
+        named = _named(text, survey.workloads.values())
+        if named:
+            return [Server(_only(text, named), port)]
+        services = _named(text, survey.objects.services)
+        if services:
+            return _behind(_only(text, services), port, survey)
+        raise _nobody(text, survey)
+    peer = survey.directory.peer_at(ip)
+    if peer is not None:
+        return [Server(survey.workloads[peer.name], port, ip)]
+    owner = [item for item in survey.objects.services if ip in item.addresses]
+    if owner:
+        return _behind(owner[0], port, survey)
+    raise NoSuchParty(f"{ip}: no pod and no Service has this address")
+
+
+def _behind(service: Service, port: int, survey: Survey) -> list[Server]:
+    """A Service's pods: the backends that agents use, then those without address."""
+    if all(each.port != port for each in service.ports):
+        ports = ", ".join(str(each.port) for each in service.ports) or "none"
+        raise NoSuchParty(f"Service {service.key} has no port {port}, only {ports}")
+    found: dict[str, Server] = {}
+    for ip in service.addresses:
+        known = survey.directory.service_at(SocketAddress(ip, port))
+        for endpoint in known.endpoints if known else ():
+            peer = survey.directory.peer_at(endpoint.address.ip)
+            if peer is not None:
+                pod = survey.workloads[peer.name]
+                found.setdefault(pod.key, Server(pod, endpoint.address.port))
+    for pod in survey.workloads.values():
+        if pod.key not in found and not pod.addresses and _selected(service, pod):
+            for number in _target_ports(service, port, pod):
+                found[pod.key] = Server(pod, number)
+    if not found:
+        raise NoSuchParty(f"Service {service.key} has no pod behind port {port}")
+    return list(found.values())
+
+
+def _selected(service: Service, pod: Workload) -> bool:
+    """Whether a pod that has no address yet will be one of the Service's."""
+    return (
+        pod.namespace == service.namespace
+        and bool(service.selector)
+        and service.selector.items() <= pod.labels.items()
+    )
+
+
+def _target_ports(service: Service, port: int, pod: Workload) -> Iterable[int]:
+    for each in service.ports:
+        if each.port != port:
+            continue
+        if isinstance(each.target, int):
+            yield each.target
+        else:
+            yield from (named.port for named in pod.ports if named.name == each.target)
+
+
+def _client(pod: Workload, survey: Survey, *, plaintext: bool) -> Client:
+    meshed = pod.meshed and not plaintext
+    identity = pod.identity(survey.setting.trust_domain) if meshed else None
+    return Client(identity, pod.addresses, pod.key)
+
+
+def _own(address: IPAddress | None) -> tuple[IPAddress, ...]:
+    return () if address is None else (address,)
+
+
+def _pods(text: str, survey: Survey) -> list[Workload]:
+    found = _named(text, survey.workloads.values())
+    if not found:
+        raise _nobody(text, survey)
+    return [_only(text, found)]
+
+
+def _named(text: str, items: Iterable[T]) -> list[T]:
+    """Those called `name` or `namespace/name`."""
+    return [item for item in items if text in (item.name, item.key)]
+
+
+def _only(text: str, found: list[T]) -> T:
+    if len(found) > 1:
+        keys = ", ".join(sorted(item.key for item in found))
+        raise NoSuchParty(f"{text}: which one of {keys}?")
+    return found[0]
+
+
+def _nobody(text: str, survey: Survey) -> NoSuchParty:
+    keys = [*survey.workloads, *(item.key for item in survey.objects.services)]
+    names = {key: key for key in keys} | {key.partition("/")[2]: key for key in keys}
+    near = difflib.get_close_matches(text, names, n=1)
+    hint = f"; do you mean {names[near[0]]}?" if near else ""
+    return NoSuchParty(f"{text}: no pod or Service has this name{hint}")
+
+
+def parse_identity(text: str) -> SpiffeId | None:
+    """A SPIFFE ID, or Linkerd's `web.shop.serviceaccount.identity.linkerd.DOMAIN`."""
+    try:
+        if text.startswith(SCHEME):
+            return SpiffeId.parse(text)
+        account, infix, domain = text.partition(f".{DNS_FORM_INFIX}.")
+        if not infix:
+            return None
+        # A ServiceAccount's name may have dots, a namespace's has none.
+        name, dot, namespace = account.rpartition(".")
+        if not dot:
+            raise NoSuchParty(f"{text}: expected SERVICEACCOUNT.NAMESPACE{infix}...")
+        return SpiffeId.parse(f"{SCHEME}{domain}/ns/{namespace}/sa/{name}")
+    except InvalidSpiffeId as error:
+        raise NoSuchParty(f"{text[:80]}: {error}") from error
+
+
+def _ip(text: str) -> IPAddress | None:
+    try:
+        return parse_ip(text)
+    except InvalidAddress:
+        return None

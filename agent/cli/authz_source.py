@@ -1,0 +1,79 @@
+"""Where `podlock authz` takes its facts from: an agent's socket, and files."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.authz.survey import Setting, Survey
+from agent.identity.spiffe import TrustDomain
+from agent.kube import offline
+from agent.policy.compiler import InboundDefaults
+from agent.policy.rule import DefaultPolicy
+from agent.status import flows
+from agent.status.flows import InvalidSeen
+
+if TYPE_CHECKING:
+    from agent.authz.seen import Flow, Tally
+    from agent.config import Config
+
+
+def setting_of(config: Config) -> Setting:
+    """What a configuration says about policy."""
+    default = DefaultPolicy(config.policy.default_inbound)
+    policy = config.policy
+    defaults = InboundDefaults(default, policy.cluster_networks, policy.root_namespace)
+    return Setting(config.trust_domain, defaults)
+
+
+def live(socket: Path) -> Survey:
+    """
+    What is in force at the agent behind `socket`.
+
+    Raises: NoAnswer; InvalidManifests for an agent of another version whose objects
+    are not understood here.
+    """
+    from agent.status import client  # slow to import, and files need none
+
+    told = client.fetch(socket, "objects")
+    objects = offline.read_documents(
+        (f"{socket}", document) for document in told["manifests"]
+    )
+    lost = {
+        family: frozenset((one, other) for one, other in pairs)
+        for family, pairs in told["unreadable"].items()
+    }
+    linkerd = replace(objects.linkerd, unreadable_servers=lost["linkerd"])
+    istio = replace(objects.istio, unreadable=lost["istio"])
+    setting = told["setting"]
+    defaults = InboundDefaults(
+        DefaultPolicy(setting["default_inbound"]),
+        tuple(ipaddress.ip_network(text) for text in setting["cluster_networks"]),
+        setting["root_namespace"],
+    )
+    return Survey.of(
+        replace(objects, linkerd=linkerd, istio=istio),
+        Setting(TrustDomain(setting["trust_domain"]), defaults),
+    )
+
+
+def seen_by(socket: Path) -> tuple[str, list[tuple[Flow, Tally]]]:
+    """The node and the flows that its agent has seen. Raises: NoAnswer."""
+    from agent.status import client
+
+    return flows.read(client.fetch(socket, "seen"), str(socket))
+
+
+def seen_in(path: Path) -> tuple[str, list[tuple[Flow, Tally]]]:
+    """The same from a file. Raises: InvalidSeen."""
+    try:
+        told: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict)
+    except OSError as error:
+        raise InvalidSeen(f"{path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise InvalidSeen(f"{path}: not JSON: {error}") from error
+    return flows.read(told, str(path))
