@@ -101,6 +101,15 @@ def test_two_demands_of_one_attribute_must_both_hold() -> None:
     assert rules.first(ask(82)) is None
 
 
+def test_an_exclusion_between_two_demands() -> None:
+    """It does not make one of the two enough."""
+    rules = RuleIndex((rule(0, port(80, 81), port(90, negative=True), port(81, 82)),))
+
+    assert rules.first(ask(81)) is not None
+    assert rules.first(ask(80)) is None
+    assert rules.first(ask(82)) is None
+
+
 def test_little_travels_to_another_process() -> None:
     """The index and a few rules for hints; the verdicts are the same."""
     whole = RuleSet(("a",), tuple(rule(number, port(number)) for number in range(2000)))
