@@ -42,10 +42,33 @@ def manifests(objects: Objects) -> Iterator[Manifest]:
 def _policies(items: Iterable[object]) -> Iterator[Manifest]:
     for item in items:
         if isinstance(item, PolicyObject):
-            document: Manifest = msgspec.to_builtins(item)
-            metadata = document["metadata"]
-            document["metadata"] = {k: v for k, v in metadata.items() if v}
-            yield {key: value for key, value in document.items() if value is not None}
+            document: Manifest = _written(item)
+            yield document
+
+
+def _written(value: Any) -> Any:
+    """
+    A part of a policy as plain data, without what is as it would be if it were absent:
+    an earlier version of a kind may not have a field that the latest one has.
+    """
+    if isinstance(value, msgspec.Struct):
+        return {
+            each.encode_name: _written(found)
+            for each in msgspec.structs.fields(value)
+            if (found := getattr(value, each.name)) != _default(each)
+        }
+    if isinstance(value, dict):
+        return {key: _written(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_written(item) for item in value]
+    return msgspec.to_builtins(value)
+
+
+def _default(of: msgspec.structs.FieldInfo) -> object:
+    """NODEFAULT, which is equal to nothing else, where it must be written."""
+    if of.default_factory is not msgspec.NODEFAULT:
+        return of.default_factory()
+    return of.default
 
 
 def _object(kind: str, item: Any, version: str = "v1", **rest: Any) -> Manifest:

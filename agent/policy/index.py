@@ -219,9 +219,12 @@ def _dimensions(terms: list[Term]) -> tuple[_Dimension, ...]:
     for number, term in enumerate(terms):
         seen: dict[Attribute, int] = {}
         for constraint in term.constraints:
-            # Several "none of these" are one longer "none of these".
-            slot = 0 if constraint.negative else seen.get(constraint.attribute, 0)
-            seen[constraint.attribute] = slot + (not constraint.negative)
+            slot = 0
+            # Several "none of these" are one longer "none of these"; several "one of
+            # these" must each hold, so each has a dimension of its own.
+            if not constraint.negative:
+                slot = seen.get(constraint.attribute, 0)
+                seen[constraint.attribute] = slot + 1
             key = (constraint.attribute, constraint.negative, slot)
             if key not in lists:
                 lists[key] = _Building(count)

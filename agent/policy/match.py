@@ -178,9 +178,4 @@ def _is(value: Value, fact: FactValue) -> bool:
         return isinstance(fact, str) and value.matches(fact)
     if isinstance(value, int):
         return value == fact
-    # Twice as fast as `in`, and a refusal asks for a few of these.
-    return (
-        isinstance(fact, tuple)
-        and fact[0] == value.version
-        and fact[1] & int(value.netmask) == int(value.network_address)
-    )
+    return isinstance(fact, tuple) and ip_of(fact) in value

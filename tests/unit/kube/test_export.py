@@ -44,6 +44,8 @@ def test_a_whole_cluster() -> None:
         named,
         pod("shop/done", "10.0.3.2") | {"status": {"phase": "Failed"}},
         policy("Server", "shop/by-name", podSelector={}, port="http"),
+        policy("Server", "shop/old", podSelector={}, port=7)
+        | {"apiVersion": "policy.linkerd.io/v1beta1"},
         policy(
             "MeshTLSAuthentication",
             "shop/names",

@@ -167,6 +167,27 @@ class TestUnreadableServer:
         assert ports(change) == {"s": 80}
 
 
+class TestUnreadableIstio:
+    @pytest.mark.parametrize("kind", ["AuthorizationPolicy", "PeerAuthentication"])
+    def test_at_the_start_it_is_told(self, kind: str) -> None:
+        """Like a Server, it may have kept somebody out; later it closes nothing."""
+        broken = f"""
+apiVersion: security.istio.io/v1
+kind: {kind}
+metadata: {{namespace: shop, name: a}}
+spec: {{nonsense: true}}
+"""
+        manifests = ManifestSet()
+        manifests.update({})
+        first = ManifestSet().update({"a": file(broken)})
+        later = manifests.update({"a": file(broken)})
+
+        told = frozenset({(f"Istio {kind} shop/a", "shop")})
+        assert first.objects.istio.unreadable == told
+        assert first.objects.linkerd.unreadable_servers == frozenset()
+        assert later.objects.istio.unreadable == frozenset()
+
+
 class TestDuplicates:
     def test_the_first_by_path_wins(self) -> None:
         """Whichever was there before; the other is reported."""

@@ -101,6 +101,17 @@ def test_two_demands_of_one_attribute_must_both_hold() -> None:
     assert rules.first(ask(82)) is None
 
 
+def test_an_exclusion_between_two_demands() -> None:
+    """Both must hold all the same."""
+    exclusion = port(90, negative=True)
+    rules = RuleIndex((rule(0, port(80, 81, 90), exclusion, port(81, 82, 90)),))
+
+    assert rules.first(ask(81)) is not None
+    assert rules.first(ask(80)) is None
+    assert rules.first(ask(82)) is None
+    assert rules.first(ask(90)) is None
+
+
 def test_little_travels_to_another_process() -> None:
     """The index and a few rules for hints; the verdicts are the same."""
     whole = RuleSet(("a",), tuple(rule(number, port(number)) for number in range(2000)))

@@ -296,7 +296,7 @@ FACTS = st.builds(
 
 
 @pytest.mark.slow
-@settings(deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(RULE_LISTS, st.lists(FACTS, max_size=6))
 def test_the_index_finds_the_first_rule_that_matches(
     rules: tuple[Rule, ...], asked: list[Facts]

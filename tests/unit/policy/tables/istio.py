@@ -634,6 +634,22 @@ BLOCKS: Final = [
         """,
     ),
     Block(
+        "an exclusion between two demands of one attribute",
+        "[AP] fields and conditions are and-ed, in whatever order",
+        """
+        Istio AuthorizationPolicy shop/when:
+          rules:
+          - from: [{source: {ipBlocks: [10.0.0.0/8], notIpBlocks: [10.4.0.0/16]}}]
+            when: [{key: source.ip, values: [10.1.0.0/16, 10.4.0.0/16, 192.0.2.0/24]}]
+        """,
+        """
+        web      api  80  allow  Istio AuthorizationPolicy shop/when
+        batch    api  80  deny   Istio AuthorizationPolicy shop/when
+        vm       api  80  deny   Istio AuthorizationPolicy shop/when
+        outside  api  80  deny   Istio AuthorizationPolicy shop/when
+        """,
+    ),
+    Block(
         "DENY before ALLOW",
         "[IMPL] a DENY that matches wins over every ALLOW",
         """
