@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NewType
 
 from agent.errors import InputError
@@ -25,6 +26,8 @@ class InvalidAddress(InputError):
     """Text or bytes that are not an address."""
 
 
+# The addresses of a node's pods and their peers come again with each connection.
+@lru_cache(maxsize=4096)
 def parse_ip(text: str) -> IPAddress:
     """
     Read an IP address; an IPv4-mapped one comes back as IPv4.

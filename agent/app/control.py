@@ -14,25 +14,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from agent.app.allegiance import Allegiance
 from agent.app.direct import Direct
 from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
-from agent.app.trust_reports import TrustReports, trust_report
 from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
 from agent.config import Config
 from agent.errors import KernelError, PodlockError
-from agent.identity.chain import Chain
-from agent.identity.clock import utc_now
-from agent.identity.credential import Credential
-from agent.identity.crl import RevocationList, Revocations
-from agent.identity.crl_files import CrlNews
-from agent.identity.renewer import Renewer
-from agent.identity.report import TrustReport
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
-from agent.identity.trust import Trust
 from agent.kube.manifests import Change
 from agent.log import logger
 from agent.policy.problem import Problem
@@ -78,21 +70,16 @@ class Control:
         self.problems: tuple[Problem, ...] = ()
         self.captures: dict[str, Capture] = {}
         self.waiting: dict[str, str] = {}
-        self.trust: Trust | None = None
-        self.crls = CrlNews()
-        self._told_outdated: set[RevocationList] = set()
         self.loaded = False
         self._stopping = False
         self._world = instructions.WorldUpdated(Snapshot())
         self._captured_as: dict[str, Workload] = {}
-        self._credentials: dict[SpiffeId, Credential] = {}
         self._registry = registry
         self._enrolment = enrolment
-        self.renewer = Renewer(
-            source, config.trust_domain, self._install, self._adopt_trust
-        )
         self.workers = Workers(config, self._state, self._hear, self._lost)
-        self.trust_reports = TrustReports(source, self._trust_report)
+        self.allegiance = Allegiance(
+            config, source, self.workers, self.ledger.by_authority, self._note
+        )
         self.direct = direct(self._note, self.ledger.apply) if direct else None
 
     # News from outside.
@@ -111,7 +98,7 @@ class Control:
         if first:
             self._forget_strangers()
         self.loaded = True
-        self._want_credentials()
+        self.allegiance.want(self.view.identities)
         # While the namespaces of pods that left are open still.
         self._judge_direct()
         self._release_gone()
@@ -155,7 +142,7 @@ class Control:
             reasons.append("a proxy worker is not running")
         reasons += [
             f"no valid certificate for {status.identity}: {status.state.value}"
-            for status in self.renewer.report()
+            for status in self.allegiance.renewer.report()
             if status.state not in USABLE
         ]
         return reasons + [
@@ -241,7 +228,9 @@ class Control:
     def _judge_direct(self) -> None:
         if self.direct is None:
             return
-        valid = [s.identity for s in self.renewer.report() if s.state in USABLE]
+        valid = [
+            s.identity for s in self.allegiance.renewer.report() if s.state in USABLE
+        ]
         self.direct.refresh(
             world_of(self.view, self.captures, self.config.trust_domain, valid)
         )
@@ -250,12 +239,8 @@ class Control:
 
     def _state(self) -> Iterator[tuple[instructions.Instruction, Sequence[int]]]:
         """Everything that a new worker must know, in the order it needs it."""
-        if self.trust is not None:
-            yield instructions.TrustUpdated(self.trust), ()
-        if self.crls.lists:
-            yield self._revoked(), ()
-        for credential in self._credentials.values():
-            yield instructions.CredentialIssued(credential), ()
+        for instruction in self.allegiance.told():
+            yield instruction, ()
         yield self._world, ()
         for uid in self.captures:
             yield self._captured(uid)
@@ -283,88 +268,6 @@ class Control:
             self._world = instructions.WorldUpdated(new)
             self.workers.forget_world()
             self.workers.broadcast(instructions.WorldChanged(delta))
-
-    def _want_credentials(self) -> None:
-        self.renewer.set_wanted(self.view.identities)
-        for identity in self._credentials.keys() - self.view.identities:
-            del self._credentials[identity]
-            self.workers.broadcast(instructions.IdentityForgotten(identity))
-
-    def _install(self, credential: Credential) -> None:
-        identity = credential.svid.spiffe_id
-        renewed = identity in self._credentials
-        self._credentials[identity] = credential
-        self.workers.broadcast(instructions.CredentialIssued(credential))
-        self._note(
-            "renewed" if renewed else "issued",
-            str(identity),
-            f"certificate {credential.svid.serial:x} "
-            f"until {credential.svid.not_after:%Y-%m-%dT%H:%M:%SZ}",
-        )
-
-    def _adopt_trust(self, trust: Trust) -> None:
-        self.trust = trust
-        self.workers.broadcast(instructions.TrustUpdated(trust))
-        self._note(
-            "trust",
-            str(self.config.trust_domain),
-            f"version {trust.version}: {len(trust.bundle.anchors)} trust anchors, "
-            f"{len(trust.tainted)} tainted",
-        )
-
-    # Trust.
-
-    def adopt_crls(self, news: CrlNews) -> None:
-        """The files of revocation lists changed: ours and peers' are judged again."""
-        if news.lists != self.crls.lists:
-            self.renewer.revoke(Revocations(news.lists))
-        for path, fault in news.faults.items():
-            if self.crls.faults.get(path) != fault:
-                self._note("problem", path, fault)
-        before, self.crls = self.crls, news
-        if news.lists != before.lists:
-            self.workers.broadcast(self._revoked())
-            count = sum(len(each.serials) for each in news.lists)
-            text = f"{len(news.lists)} revocation lists name {count} certificates"
-            self._note("crl", str(self.config.identity.crl), text)
-        self.tell_outdated()
-
-    def tell_outdated(self) -> None:
-        """Say once of each list that it is past its time; it stays in force."""
-        for each in self.outdated_crls:
-            if each not in self._told_outdated:
-                self._told_outdated.add(each)
-                self._note("crl-outdated", each.issuer, outdated(each))
-
-    @property
-    def outdated_crls(self) -> list[RevocationList]:
-        """Lists whose issuer has promised a newer one by now."""
-        now = utc_now()
-        return [each for each in self.crls.lists if each.is_outdated(now)]
-
-    @property
-    def chains(self) -> dict[SpiffeId, Chain]:
-        """What each identity presents, up to the anchor that it stands on."""
-        if self.trust is None:
-            return {}
-        bundle = self.trust.bundle
-        return {
-            identity: Chain.of_credential(credential, bundle)
-            for identity, credential in self._credentials.items()
-        }
-
-    def _revoked(self) -> instructions.RevocationsUpdated:
-        return instructions.RevocationsUpdated(
-            tuple(each.der for each in self.crls.lists)
-        )
-
-    def _trust_report(self) -> TrustReport | None:
-        """None before there is any trust, or a worker that has it in force."""
-        version = self.workers.trust_version
-        if not version:
-            return None
-        statuses, peers = self.renewer.report(), self.ledger.by_authority()
-        return trust_report(self.config.node, version, statuses, self.chains, peers)
 
     # What the workers tell.
 
@@ -421,11 +324,3 @@ def _is_replaced(path: Path, held: int) -> bool:
         return False
     then = os.fstat(held)
     return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
-
-
-def outdated(crl: RevocationList) -> str:
-    """What an operator should know of a list that is past its time."""
-    return (
-        f"revocation list: nextUpdate was {crl.next_update}; expected a newer one. "
-        "What it names is refused, what was revoked since is not known"
-    )

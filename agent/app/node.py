@@ -119,13 +119,14 @@ async def _serve(
             nursery.start_soon(authority.follow, tell)
             domains = config.federation.domains
             nursery.start_soon(keep_federated, domains, authority, tell)
-        await nursery.start(control.renewer.run)
+        await nursery.start(control.allegiance.renewer.run)
         if config.identity.crl is not None:
             # Before the workers: the first handshake already asks these lists.
-            await nursery.start(crl_files.run, config.identity.crl, control.adopt_crls)
+            adopt = control.allegiance.adopt_crls
+            await nursery.start(crl_files.run, config.identity.crl, adopt)
         await nursery.start(control.workers.run)
         await nursery.start(directory.run, config.manifests, control.adopt)
-        nursery.start_soon(control.trust_reports.run)
+        nursery.start_soon(control.allegiance.reports.run)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
@@ -135,7 +136,7 @@ async def _reconcile(control: Control) -> None:
     while True:
         await trio.sleep(RECONCILE_SECONDS)
         control.reconcile()
-        control.tell_outdated()
+        control.allegiance.tell_outdated()
 
 
 async def _trace(direct: Direct) -> None:

@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 import trio
 
 from agent import __version__
-from agent.app.control import Control, outdated
+from agent.app.allegiance import what_outdated_means
+from agent.app.control import Control
 from agent.app.direct import Direct
 from agent.app.trust_documents import (
     anchor_of_bundle,
@@ -129,43 +130,47 @@ class ControlReporter:
         return {"workloads": sorted(found, key=lambda w: (w["namespace"], w["name"]))}
 
     def _certificates(self) -> documents.Certificates:
-        control, chains = self._control, self._control.chains
-        outdated = control.outdated_crls
+        allegiance = self._control.allegiance
+        chains, outdated = allegiance.chains, allegiance.outdated
         return {
             "certificates": [
                 certificate(status, chains.get(status.identity))
-                for status in control.renewer.report()
+                for status in allegiance.renewer.report()
             ],
             "bundle": [
-                anchor_of_bundle(anchor, control.trust) for anchor in self._anchors()
+                anchor_of_bundle(anchor, allegiance.trust) for anchor in self._anchors()
             ],
             "trust": self._trust(),
             "revocation_lists": [
                 revocation_list(each, outdated=each in outdated)
-                for each in control.crls.lists
+                for each in allegiance.crls.lists
             ],
         }
 
     def _trust(self) -> documents.TrustState:
-        control, trust = self._control, self._control.trust
+        control, allegiance = self._control, self._control.allegiance
+        trust = allegiance.trust
         return {
             "version": trust.version if trust else None,
             "workers": [
                 {"worker": slot.index, "version": slot.trust_version}
                 for slot in control.workers.slots
             ],
-            "acknowledged": control.trust_reports.acknowledged,
-            "error": control.trust_reports.error,
+            "acknowledged": allegiance.reports.acknowledged,
+            "error": allegiance.reports.error,
             "retiring": sorted(trust.retiring) if trust else [],
             "tainted": sorted(trust.tainted) if trust else [],
         }
 
     def _problems(self) -> list[documents.Problem]:
-        control = self._control
+        control, allegiance = self._control, self._control.allegiance
         found = [
             *((p.object, p.field, p.message) for p in control.problems),
-            *((path, None, fault) for path, fault in control.crls.faults.items()),
-            *((x.issuer, "nextUpdate", outdated(x)) for x in control.outdated_crls),
+            *((path, None, text) for path, text in allegiance.crls.faults.items()),
+            *(
+                (each.issuer, "nextUpdate", what_outdated_means(each))
+                for each in allegiance.outdated
+            ),
         ]
         return [{"object": o, "field": f, "message": m} for o, f, m in found]
 
@@ -176,7 +181,7 @@ class ControlReporter:
         }
 
     def _anchors(self) -> tuple[Any, ...]:
-        trust = self._control.trust
+        trust = self._control.allegiance.trust
         return trust.bundle.anchors if trust else ()
 
 

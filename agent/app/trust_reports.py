@@ -25,6 +25,9 @@ from agent.log import logger
 
 log = logger(part="identity")
 
+Peers = Mapping[tuple[str, str], tuple[int, str]]
+"""As `ConnectionLedger.by_authority` has them."""
+
 LOOK: Final = timedelta(seconds=0.25)
 REPEAT: Final = timedelta(seconds=60)
 DEADLINE: Final = timedelta(seconds=30)
@@ -35,13 +38,13 @@ def trust_report(
     version: int,
     statuses: Iterable[CertificateStatus],
     chains: Mapping[SpiffeId, Chain],
-    peers: Mapping[tuple[str, str], tuple[int, str]],
+    peers: Peers,
 ) -> TrustReport:
     """
     A report of what is in force.
 
-    Args: peers as `ConnectionLedger.by_authority` has it. What ends in no anchor of
-    the bundle is left out: nobody accepts it, so it needs none.
+    What ends in no anchor of the bundle is left out: nobody accepts it, so it needs
+    none.
     """
     identities = [
         Presented(

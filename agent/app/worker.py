@@ -32,7 +32,7 @@ from agent.proxy.channel import Channel, ChannelClosed
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
-from agent.proxy.listener import Acceptor, Serve
+from agent.proxy.listener import Acceptor, Serve, no_patience, yielding
 from agent.proxy.live import Register
 from agent.proxy.news import News
 from agent.proxy.outbound import Outbound
@@ -177,13 +177,17 @@ class Worker:
         plaintext = self._bounded(pod, self._plaintext.serve, "inbound")
         outbound = self._bounded(pod, self._outbound.serve, "outbound")
         pod.acceptors = [
-            Acceptor(listener, serve, self._path.reactor, self._nursery)
-            for listener, serve in (
-                (pod.tunnel, tunnels),
-                (pod.inbound, plaintext),
-                *((listener, outbound) for listener in pod.outbound),
+            Acceptor(listener, serve, self._path.reactor, self._nursery, patience)
+            for listener, serve, patience in (
+                (pod.tunnel, tunnels, self._patience),
+                (pod.inbound, plaintext, no_patience),
+                *((listener, outbound, no_patience) for listener in pod.outbound),
             )
         ]
+
+    def _patience(self) -> float:
+        theirs = sum(pod.tunnels_from.total() for pod in self._pods.values())
+        return yielding(self._pool.tunnels + theirs)
 
     def _bounded(self, pod: LocalPod, serve: ServePod, direction: Direction) -> Serve:
         """`serve` for one pod, up to the number of connections that it may have."""
@@ -231,7 +235,7 @@ class Worker:
         self._register.incident("tunnel-recalled", name, text)
 
     def _tunnels(self) -> Iterator[Tunnel]:
-        yield from self._pool.tunnels()
+        yield from self._pool.open_tunnels()
         for pod in self._pods.values():
             yield from pod.tunnels
 

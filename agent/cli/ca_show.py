@@ -10,7 +10,7 @@ import msgspec
 from agent.errors import InputError
 
 if TYPE_CHECKING:
-    from agent.identity.overview import AnchorView, StateView
+    from agent.identity.overview import AnchorView, FederatedView, StateView
 
 NOT_YET: Final = 3
 _DAY: Final = "%Y-%m-%d"
@@ -48,6 +48,8 @@ def print_state(state: StateView) -> None:
         for mark in marks:
             click.echo(f"{word:<14}{mark.kind} {mark.subject}")
             click.echo(f"              {mark.fingerprint}")
+    for domain in state.federated:
+        _print_federated(domain)
     for node in state.nodes:
         heard = node.heard_at.strftime(_SECOND) if node.heard_at else "never"
         behind = "" if node.current else f", not version {state.version}"
@@ -90,6 +92,12 @@ def _print_anchor(anchor: AnchorView) -> None:
         answer = "may be retired" if anchor.may_retire else "is needed by"
         click.echo(f"              {answer}")
         _print_needs(anchor)
+
+
+def _print_federated(domain: FederatedView) -> None:
+    click.echo(f"federated     {domain.trust_domain}")
+    for fingerprint in domain.anchors:
+        click.echo(f"              {fingerprint}")
 
 
 def _print_needs(anchor: AnchorView) -> None:

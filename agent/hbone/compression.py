@@ -13,14 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hpack import (
-    Decoder,
-    Encoder,
-    HeaderTuple,
-    HPACKError,
-    OversizedHeaderListError,
-)
+from hpack import Decoder, HeaderTuple, HPACKError, OversizedHeaderListError
 
+from agent.hbone import plain
 from agent.hbone.frames import (
     END_HEADERS,
     END_STREAM,
@@ -34,9 +29,6 @@ from agent.hbone.headers import Fields
 
 # A block of 32 KiB fits in two frames; nobody has a reason for many more.
 MAX_BLOCK_FRAMES: Final = 16
-# RFC 9113 section 6.5.2: what a peer may use before it has seen our SETTINGS. We never
-# use more ourselves, however much the peer offers.
-TABLE_BYTES: Final = 4096
 
 
 @dataclass(slots=True)
@@ -65,6 +57,7 @@ class HeaderDecoder:
 
     def __init__(self, max_list_bytes: int) -> None:
         self._decoder = Decoder(max_list_bytes)
+        self._max_list_bytes = max_list_bytes
 
     def allow_table(self, size: int) -> None:
         """The peer has acknowledged this SETTINGS_HEADER_TABLE_SIZE of ours."""
@@ -72,8 +65,14 @@ class HeaderDecoder:
 
     def decode(self, block: bytes) -> Fields:
         """Raises: ProtocolError."""
+        decoder = self._decoder
+        # A peer that owes us a smaller table must say so in its next block (4.2).
+        if decoder.header_table_size <= decoder.max_allowed_table_size:
+            fields = plain.read(block, self._max_list_bytes)
+            if fields is not None:
+                return fields
         try:
-            return list(self._decoder.decode(block, raw=True))
+            return list(decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from error
         except HPACKError as error:
@@ -81,30 +80,19 @@ class HeaderDecoder:
 
 
 class HeaderEncoder:
-    """Our header blocks, in the order they are sent."""
+    """
+    Our header blocks, in the order they are sent.
+
+    They use no dynamic table, and the first one says so: whatever size the peer's
+    SETTINGS allow, now or later, ours is none and need not change.
+    """
 
     def __init__(self) -> None:
-        self._encoder = Encoder()
-        self._smallest = self._size = TABLE_BYTES
-
-    def resize_table(self, size: int) -> None:
-        """
-        The peer's SETTINGS_HEADER_TABLE_SIZE; in force from our next block on.
-
-        A peer may change it any number of times in between: RFC 7541 section 4.2 asks
-        for the smallest and the last of them, so no more is kept.
-        """
-        self._size = min(size, TABLE_BYTES)
-        self._smallest = min(self._smallest, self._size)
+        self._first = plain.NO_TABLE
 
     def encode(self, fields: Sequence[HeaderTuple]) -> bytes:
-        for size in (self._smallest, self._size):
-            # Setting a table to the size it has would lose the pending change.
-            if size != self._encoder.header_table_size:
-                self._encoder.header_table_size = size
-        self._smallest = self._size
-        # Huffman saves a quarter of some 200 bytes and doubles the time.
-        return self._encoder.encode(fields, huffman=False)
+        first, self._first = self._first, b""
+        return first + plain.write(fields)
 
 
 def header_frames(

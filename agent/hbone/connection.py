@@ -128,10 +128,15 @@ class Connection:
         return whole
 
     def sendable(self, stream_id: int) -> int:
-        """How long a DATA frame may be now; 0 also for a stream that cannot send."""
+        """
+        How long a DATA frame may be now; 0 also for a stream that cannot send.
+
+        A client may send before it has its answer (RFC 9113 section 8.5: after its
+        HEADERS); where the answer is no, those bytes go nowhere.
+        """
         link = self._link
         stream = link.streams.live.get(stream_id)
-        if stream is None or stream.phase is not Phase.CONNECTED or not stream.sends:
+        if stream is None or not stream.sends or not link.may_send(stream):
             return 0
         room = min(stream.send.available, link.send.available, link.peer.max_frame_size)
         return room if room > 0 else 0

@@ -157,7 +157,6 @@ class Inbound:
         before = link.peer
         sender = Role.SERVER if link.role is Role.CLIENT else Role.CLIENT
         link.peer = settings.apply(before, frame.payload, sender)
-        link.encoder.resize_table(link.peer.header_table_size)
         delta = link.peer.initial_window_size - before.initial_window_size
         for stream in link.streams.live.values():
             self._grow(stream.send, delta)

@@ -68,9 +68,14 @@ class Link:
         stream = self.streams.live.get(stream_id)
         if stream is None or not stream.sends:
             raise StreamClosed(f"stream {stream_id}: our half is closed")
-        if self.role is Role.SERVER and stream.phase is not Phase.CONNECTED:
+        if not self.may_send(stream):
             raise ValueError(f"stream {stream_id}: accept or refuse it first")
         return stream
+
+    def may_send(self, stream: Stream) -> bool:
+        """Whether bytes of ours may flow on an open half, as far as answers go."""
+        early = self.role is Role.CLIENT and stream.phase is Phase.ASKED
+        return early or stream.phase is Phase.CONNECTED
 
     def new_stream(self, stream_id: int) -> Stream:
         stream = Stream(

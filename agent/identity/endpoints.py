@@ -35,6 +35,7 @@ from agent.identity.asgi import (
     send_json,
     send_lines,
 )
+from agent.identity.bundle import InvalidBundle
 from agent.identity.issuance import Issuance, name_of
 from agent.identity.limits import Rate, RateLimits, TooManyRequests
 from agent.identity.overview import StateView
@@ -155,7 +156,11 @@ class IdentityService:
         """A bundle endpoint (SPIFFE Federation section 5), for other trust domains."""
         del scope, receive
         await trio.lowlevel.checkpoint()
-        return msgspec.Raw(format_document(published(self.issuance.trust)))
+        try:
+            told = published(self.issuance.trust)
+        except InvalidBundle as error:
+            raise HttpRefusal(503, "no_good_anchor", str(error)) from error
+        return msgspec.Raw(format_document(told))
 
     async def _health(self, scope: Message, receive: Receive) -> HealthAnswer:
         del scope, receive

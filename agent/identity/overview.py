@@ -88,6 +88,13 @@ class NodeView(msgspec.Struct, frozen=True):
     """Whether it has the version in force."""
 
 
+class FederatedView(msgspec.Struct, frozen=True):
+    """A foreign trust domain, and the anchors that its workloads are known by."""
+
+    trust_domain: str
+    anchors: list[str]
+
+
 class StateView(msgspec.Struct, frozen=True):
     """The whole document."""
 
@@ -99,6 +106,7 @@ class StateView(msgspec.Struct, frozen=True):
     tainted: list[MarkView]
     request_waits: bool
     """An issuer's CSR was made and its certificate has not come."""
+    federated: list[FederatedView]
     nodes: list[NodeView]
     counters: Mapping[str, int]
     """Since the service started; empty where no service was asked."""
@@ -128,6 +136,13 @@ def view(
         retiring=[MarkView.of(mark) for mark in state.retiring],
         tainted=[MarkView.of(mark) for mark in state.tainted],
         request_waits=state.request_pem is not None,
+        federated=[
+            FederatedView(
+                str(bundle.trust_domain),
+                [anchor.fingerprint for anchor in bundle.anchors],
+            )
+            for bundle in state.federated
+        ],
         nodes=[
             _node(record, state.version)
             for record in sorted(alive, key=lambda each: each.node)

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.errors import InputError
+from agent.identity.chain import Chain
 from agent.identity.clock import Clock, utc_now
 from agent.identity.csr import check_csr
 from agent.identity.handed import Handed, RawSvid
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 SCHEME: Final = "unix://"
 # An SVID that is due is asked for again so often, until there is a newer one.
 PATIENCE: Final = timedelta(seconds=60)
+# One a day or so goes, and what was under it is replaced within minutes.
+MAX_RETIRING: Final = 16
 
 
 class NoSpiffePackage(InputError):
@@ -77,6 +81,7 @@ class WorkloadApi:
         self._clock = clock
         self._handed: Handed | None = None
         self._trust: Trust | None = None
+        self._authorities: list[str] = []
         self._given: dict[tuple[SpiffeId, int], datetime] = {}
         self._news = trio.Event()
         self._log = logger(part="identity", mode="workload-api")
@@ -171,10 +176,31 @@ class WorkloadApi:
 
     def _next_trust(self, handed: Handed) -> Trust:
         last = self._trust
-        if last and (last.bundle, last.federated) == (handed.bundle, handed.federated):
-            return last
-        version = last.version + 1 if last else 1
-        return Trust(version, handed.bundle, federated=handed.federated)
+        trust = Trust(
+            version=last.version if last else 1,
+            bundle=handed.bundle,
+            federated=handed.federated,
+            retiring=self._retiring(handed),
+        )
+        if last is None or trust == last:
+            return trust
+        return replace(trust, version=last.version + 1)
+
+    def _retiring(self, handed: Handed) -> frozenset[str]:
+        """
+        The authorities that our SVIDs were under and are under no more.
+
+        The SPIFFE agent does not say that an authority signs no longer, or may not be
+        relied on; new SVIDs under another are how one learns of it.
+        """
+        now = {
+            name
+            for credential in handed.credentials.values()
+            for name in Chain.of_credential(credential, handed.bundle).authorities
+        }
+        before = [name for name in self._authorities if name not in now]
+        self._authorities = [*before[-MAX_RETIRING:], *sorted(now)]
+        return frozenset(before[-MAX_RETIRING:])
 
     def _why_none(self, identity: SpiffeId, handed: Handed) -> str:
         held = ", ".join(sorted(map(str, handed.credentials))) or "none"

@@ -15,12 +15,29 @@ from agent.proxy.reactor import NOTHING, READABLE, Reactor
 log = logger()
 
 Serve = Callable[[socket.socket, SocketAddress], Awaitable[None]]
+Patience = Callable[[], float]
+"""Seconds for which a new connection is left to the other workers."""
+
+
+def no_patience() -> float:
+    """Take connections as soon as they come."""
+    return 0.0
+
+
+def yielding(tunnels: int) -> float:
+    """How long a worker with so many tunnels leaves a new one to the others."""
+    return min(tunnels, YIELD_TUNNELS) * YIELD_SECONDS
+
 
 # Every worker waits at the same accept queue, and all wake when somebody comes. Who
 # has taken some, this many at most, leaves the next ones to the others for a moment:
 # else the first awake would take a burst whole, and one that spins nearly everything.
 BATCH: Final = 8
 TURN_SECONDS: Final = 0.001
+# A tunnel stays for long, so it is worth finding who carries fewest: a worker leaves a
+# new one to the others for so long, for each that it has, up to so many.
+YIELD_SECONDS: Final = 0.001
+YIELD_TUNNELS: Final = 8
 # Out of file descriptors or memory: accept() would fail again at once.
 PAUSE_SECONDS: Final = 0.1
 
@@ -37,11 +54,13 @@ class Acceptor:
         serve: Serve,
         reactor: Reactor,
         nursery: trio.Nursery,
+        patience: Patience = no_patience,
     ) -> None:
         self._listener = listener
         self._serve = serve
         self._reactor = reactor
         self._nursery = nursery
+        self._patience = patience
         self._descriptor = listener.fileno()
         reactor.watch(self._descriptor, READABLE, self._ready)
 
@@ -52,6 +71,14 @@ class Acceptor:
             self._descriptor = -1
 
     def _ready(self, _mask: int) -> None:
+        if seconds := self._patience():
+            self._reactor.change(self._descriptor, NOTHING)
+            self._nursery.start_soon(self._take_later, seconds)
+        else:
+            self._rest(self._take())
+
+    def _take(self) -> float:
+        """Accept who is there still; how long to rest then, 0 if nobody was."""
         taken = 0
         try:
             while taken < BATCH:
@@ -63,14 +90,18 @@ class Acceptor:
             pass  # taken by another worker, or gone before we looked
         except OSError as error:
             log.warning("accept failed", error=error.strerror)
-            self._rest(PAUSE_SECONDS)
-            return
-        if taken:
-            self._rest(TURN_SECONDS)
+            return PAUSE_SECONDS
+        return TURN_SECONDS if taken else 0.0
 
     def _rest(self, seconds: float) -> None:
-        self._reactor.change(self._descriptor, NOTHING)
-        self._nursery.start_soon(self._pause, seconds)
+        if seconds:
+            self._reactor.change(self._descriptor, NOTHING)
+            self._nursery.start_soon(self._pause, seconds)
+
+    async def _take_later(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        if self._descriptor >= 0:
+            await self._pause(self._take())
 
     async def _pause(self, seconds: float) -> None:
         await trio.sleep(seconds)

@@ -49,6 +49,8 @@ class LiveConnection:
     request: Request | None = None
     outside: SocketAddress | None = None
     stream: TunnelStream | None = None
+    spoke_early: bool = False
+    """Bytes of the application went along with the CONNECT."""
     revoked: PodlockError | None = None
 
     def authorize(self, request: Request) -> Permit:

@@ -120,14 +120,18 @@ class Outbound:
         client: ClientAddress,
     ) -> None:
         request = ConnectRequest(str(to.delivery), format_forwarded(client))
-        stream = await self._ask(live, to, request)
+        stream = await self._ask(live, to, request, sock)
         live.stream = stream
         with stream.aborting():
             live.opened()
             await stream.relay(sock, live.meter(app_is_client=True))
 
     async def _ask(
-        self, live: LiveConnection, to: ToPeer, request: ConnectRequest
+        self,
+        live: LiveConnection,
+        to: ToPeer,
+        request: ConnectRequest,
+        sock: socket.socket,
     ) -> TunnelStream:
         """
         An accepted stream to the destination.
@@ -135,7 +139,8 @@ class Outbound:
         A pooled tunnel may turn out to be dead, its agent restarted: then one fresh
         tunnel is tried. A certificate at either end may be tainted or revoked, and its
         agent about to have a clean one, or about to hear of it: then tries go on for
-        a while. No application byte was sent yet, so nothing is sent twice.
+        a while. Nothing is sent twice: where application bytes went along with the
+        CONNECT, only if the peer says that it has not touched it.
         """
         pod, peer = live.pod, to.peer
         key = PoolKey(pod.uid, pod.identity, peer.uid, peer.identity, to.tunnel)
@@ -144,11 +149,13 @@ class Outbound:
         live.session.advance(State.IDENTIFIED)
         while True:
             try:
-                return await self._accepted(live, tunnel, request)
-            except (TunnelLost, PeerReset):
-                if tunnel.unwelcome:
+                return await self._accepted(live, tunnel, request, sock)
+            except (TunnelLost, PeerReset) as error:
+                untouched = isinstance(error, PeerReset) and error.untouched
+                again = untouched or not live.spoke_early
+                if again and tunnel.unwelcome:
                     again = await patience.pause()
-                else:
+                elif again:
                     again, fresh = not fresh, True
                 if not again:
                     raise
@@ -165,10 +172,16 @@ class Outbound:
                     raise
 
     async def _accepted(
-        self, live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
+        self,
+        live: LiveConnection,
+        tunnel: Tunnel,
+        request: ConnectRequest,
+        sock: socket.socket,
     ) -> TunnelStream:
         live.session.peer = tunnel.told_peer
         stream = tunnel.open_stream(request)
+        if tunnel.heard_lately:
+            live.spoke_early = stream.send_early(sock)
         # Not CANCEL, which means an end in order to a peer that has connected already:
         # its application would see a connection that ends cleanly without a byte.
         with stream.aborting():

@@ -111,10 +111,15 @@ class Pool:
             raise opening.error
         return await self.tunnel(pod, key)
 
-    def tunnels(self) -> Iterator[Tunnel]:
+    def open_tunnels(self) -> Iterator[Tunnel]:
         """Every open tunnel."""
         for tunnels in self._tunnels.values():
             yield from tunnels
+
+    @property
+    def tunnels(self) -> int:
+        """How many there are, and are being opened."""
+        return sum(map(len, self._tunnels.values())) + len(self._opening)
 
     def purge(self, stale: Callable[[PoolKey], bool], reason: str) -> None:
         """Close every tunnel whose key is `stale`, with the streams on it."""
@@ -124,7 +129,7 @@ class Pool:
 
     def drain(self) -> None:
         """No new streams on any tunnel; each closes with its last one."""
-        for tunnel in self.tunnels():
+        for tunnel in self.open_tunnels():
             tunnel.drain()
 
     async def close_idle(self) -> None:

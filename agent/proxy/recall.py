@@ -2,9 +2,10 @@
 Tunnels whose certificates do not count any more, and how they end.
 
 Revoked: at once, for somebody else may hold the key. Tainted: new streams go
-elsewhere at once; those that are under way get a moment, so that what is short
-finishes, and until their workload has a clean certificate, so that their applications
-can connect again; at the latest until the deadline. Each stream fails with the reason.
+elsewhere at once; those that are there end when their workload has a clean
+certificate, so that their applications can connect again. Who had not been there for
+long may be a request, and finish by itself. At the deadline all of it ends. Each
+stream fails with the reason.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from agent.identity.distrust import Distrust
 from agent.identity.spiffe import SpiffeId
 from agent.proxy.tunnel import Tunnel
 
-# What is short finishes meanwhile.
-PARTING_SECONDS: Final = 1.0
+# Who was younger when the news came may be a request.
+SHORT_SECONDS: Final = 7.0
 LOOK_SECONDS: Final = 0.05
 
 
@@ -31,7 +32,7 @@ class Recall:
     Ends tunnels when distrust grows.
 
     `tunnels` are those that are open; `has_clean` tells whether an identity has a
-    certificate that nothing speaks against; `tell` hears of each that is ended.
+    certificate that nothing speaks against; `tell` hears of each that has to go.
     """
 
     def __init__(
@@ -54,12 +55,17 @@ class Recall:
             try:
                 tunnel.papers.require_good(distrust)
             except CertificateRevoked as error:
-                self._end(tunnel, str(error))
+                self._tell(tunnel, str(error))
+                tunnel.shut(str(error), ErrorCode.INADEQUATE_SECURITY)
             except CertificateTainted as error:
-                tunnel.drain()
-                noticed = trio.current_time()
-                self._tainted.setdefault(tunnel, (noticed, str(error)))
-                self._news.set()
+                self._take_leave(tunnel, str(error))
+
+    def _take_leave(self, tunnel: Tunnel, reason: str) -> None:
+        if tunnel not in self._tainted:
+            self._tell(tunnel, reason)
+            self._tainted[tunnel] = trio.current_time(), reason
+            tunnel.drain()
+            self._news.set()
 
     async def run(self) -> None:
         """Forever: end what is tainted when its time has come."""
@@ -68,19 +74,10 @@ class Recall:
                 self._news = trio.Event()
                 await self._news.wait()
             for tunnel, (noticed, reason) in list(self._tainted.items()):
-                if tunnel.closed is not None or self._is_over(tunnel, noticed):
+                if tunnel.closed is not None:
                     del self._tainted[tunnel]
-                    self._end(tunnel, reason)
+                elif trio.current_time() - noticed >= self._deadline_seconds:
+                    tunnel.shut(reason, ErrorCode.INADEQUATE_SECURITY)
+                elif self._has_clean(tunnel.papers.ours.svid.spiffe_id):
+                    tunnel.end_streams(noticed - SHORT_SECONDS, reason)
             await trio.sleep(LOOK_SECONDS)
-
-    def _is_over(self, tunnel: Tunnel, noticed: float) -> bool:
-        since = trio.current_time() - noticed
-        if since < PARTING_SECONDS:
-            return since >= self._deadline_seconds
-        ours = tunnel.papers.ours.svid.spiffe_id
-        return self._has_clean(ours) or since >= self._deadline_seconds
-
-    def _end(self, tunnel: Tunnel, reason: str) -> None:
-        if tunnel.closed is None:
-            self._tell(tunnel, reason)
-            tunnel.shut(reason, ErrorCode.INADEQUATE_SECURITY)

@@ -8,7 +8,8 @@ where the next event is near and the CPU has nothing else to do:
 
 - with several conversations at a time, or bytes in bulk, the worker is busy anyway, and
   so are its neighbours: it looks on only while the last events came from two sockets,
-  an application's and a tunnel's, and were handled quickly;
+  an application's and a tunnel's, or from four in turn, where both ends of a tunnel
+  are here, and were handled quickly;
 - where looking on found nothing several times in a row, it is tried only now and then.
 
 So an idle worker costs nothing, a busy one nothing either, and one with a request each
@@ -26,6 +27,8 @@ SPIN_SECONDS: Final = 200e-6
 # One conversation: so many sockets in so many events.
 SOCKETS: Final = 2
 EVENTS: Final = 8
+# And both ends of it, one after the other.
+BOTH_ENDS: Final = 4
 # Handling a message takes less, a buffer of bulk more.
 SHORT_SECONDS: Final = 100e-6
 # So many vain spins in a row are taken as a habit; then one in so many is a probe.
@@ -46,7 +49,7 @@ class Spin:
     def allowed(self, descriptor: int, seconds: float) -> bool:
         """Whether to look on after one event there that took so long."""
         self._recent.append(descriptor)
-        if seconds > SHORT_SECONDS or len(set(self._recent)) > SOCKETS:
+        if seconds > SHORT_SECONDS or not self._is_one_conversation():
             return False
         if self._vain < PATIENCE:
             return True
@@ -55,6 +58,12 @@ class Spin:
             return False
         self._skipped = 0
         return True
+
+    def _is_one_conversation(self) -> bool:
+        recent = list(self._recent)
+        if len(set(recent)) <= SOCKETS:
+            return True
+        return len(recent) == EVENTS and recent[BOTH_ENDS:] == recent[:BOTH_ENDS]
 
     def ended(self, *, found: bool) -> None:
         """What came of it."""

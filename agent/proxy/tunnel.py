@@ -56,6 +56,8 @@ from agent.proxy.tunnel_stream import TunnelStream
 log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
+# A peer that was heard from so lately is taken to be alive.
+LATELY_SECONDS: Final = 1.0
 # So much at once, either way, is bulk; and so long the tunnel counts as busy with it.
 BULK_BYTES: Final = 1 << 16
 BULK_SECONDS: Final = 1.0
@@ -133,6 +135,11 @@ class Tunnel:
     def moves_bulk(self) -> bool:
         """Whether a stream of small messages had better take another tunnel."""
         return trio.current_time() - self._bulk_at < BULK_SECONDS
+
+    @property
+    def heard_lately(self) -> bool:
+        """Whether the peer was there a moment ago: it may be told bytes ahead."""
+        return trio.current_time() - self._last_heard < LATELY_SECONDS
 
     @property
     def streams(self) -> int:
@@ -225,6 +232,12 @@ class Tunnel:
         if self.closed is None and not self.codec.draining:
             self.codec.goaway()
             self.wake()
+
+    def end_streams(self, opened_before: float, reason: str) -> None:
+        """Streams from before that time (trio's clock) fail with TunnelLost."""
+        for stream in list(self._streams.values()):
+            if stream.opened_at < opened_before:
+                stream.fail(TunnelLost(reason))
 
     def _part(self) -> None:
         """

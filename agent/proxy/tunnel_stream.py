@@ -27,6 +27,7 @@ from agent.errors import PeerError, PodlockError
 from agent.hbone.connection import ErrorCode, StreamClosed
 from agent.hbone.events import Answered, StreamEnded, StreamReset
 from agent.log import logger
+from agent.proxy.early import send_early, skip_early
 from agent.proxy.reactor import NOTHING, READABLE, WRITABLE
 from agent.proxy.session import Meter, Traffic
 
@@ -35,7 +36,16 @@ if TYPE_CHECKING:
 
 
 class PeerReset(PeerError):
-    """The far end reset the connection."""
+    """
+    The far end reset the connection.
+
+    `untouched`: it has done nothing about it (REFUSED_STREAM, RFC 9113 section 8.7), so
+    the same may be asked again.
+    """
+
+    def __init__(self, code: ErrorCode) -> None:
+        super().__init__(f"reset by the far end ({code.name})")
+        self.untouched = code is ErrorCode.REFUSED_STREAM
 
 
 class ApplicationGone(PodlockError):
@@ -53,6 +63,7 @@ class TunnelStream:
     def __init__(self, tunnel: Tunnel, stream_id: int) -> None:
         self.tunnel = tunnel
         self.id = stream_id
+        self.opened_at = trio.current_time()
         self._status: int | None = None
         self._failure: PodlockError | None = None
         self._news: trio.Event | None = None
@@ -63,6 +74,7 @@ class TunnelStream:
         self._meter = Meter(Traffic(), app_is_client=True)
         # Bytes, not pieces: a peer may send a megabyte in frames of one byte.
         self._backlog = bytearray()
+        self._early = 0
         self._end_received = False
         self._end_delivered = False
         self._end_sent = False
@@ -121,6 +133,15 @@ class TunnelStream:
 
     # What the connection's own task does.
 
+    def send_early(self, app: socket.socket) -> bool:
+        """
+        Send what the application has said already, ahead of the answer to our CONNECT.
+
+        Returns: whether there was anything. `relay` skips it.
+        """
+        self._early = send_early(app, self.tunnel, self.id)
+        return self._early > 0
+
     async def answer(self) -> int:
         """The status of our CONNECT. Raises: what the stream failed with."""
         while self._status is None:
@@ -140,6 +161,7 @@ class TunnelStream:
         self._on_failure = None
         self._raise_failure()
         try:
+            self._skip_early(app)
             self._attach(app)
             while not (self._end_sent and self._end_delivered):
                 self._raise_failure()
@@ -191,8 +213,20 @@ class TunnelStream:
         self._descriptor = app.fileno()
         self._watched = READABLE | WRITABLE if self._backlog else READABLE
         self.tunnel.reactor.watch(self._descriptor, self._watched, self._ready)
-        if self._end_received and not self._backlog:
+        if self._backlog:
+            self._flush_backlog()
+        elif self._end_received:
             self._shut_down()
+
+    def _skip_early(self, app: socket.socket) -> None:
+        """Take out of the socket what went along with the CONNECT."""
+        if self._early:
+            try:
+                skip_early(app, self._early)
+            except OSError as error:
+                self._lose_application(error)
+                self._raise_failure()
+            self._meter.from_app(self._early)
 
     def _unwatch(self) -> None:
         if self._descriptor >= 0:
@@ -318,7 +352,7 @@ class TunnelStream:
             self._deliver_end()
             self.resume()  # what the application still writes goes nowhere: look
         else:
-            self.fail(PeerReset(f"reset by the far end ({code.name})"))
+            self.fail(PeerReset(code))
 
     def _drop_backlog(self) -> None:
         """Nobody takes these bytes any more: their credit goes back to the tunnel."""

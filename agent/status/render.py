@@ -1,28 +1,19 @@
-"""
-Documents for people: what matters first, in words, sizes and ages.
-
-Names and reasons may come from a peer, so nothing of them is taken as markup or as a
-terminal's control sequence. `now` is Unix seconds.
-"""
+"""Documents for people: what matters first. `now` is Unix seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from agent.status.certificates import certificates
 from agent.status.documents import Name
+from agent.status.tables import cell, or_none, plain, short, size, span, table, when
 
 Document = Mapping[str, Any]
-_GOOD: Final = frozenset({"captured", "open", "valid", "current", "ready", "trusted"})
-_BAD: Final = frozenset(
-    {"refused", "failed", "expired", "not ready", "tainted", "outdated"}
-)
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 def render(name: Name, document: Document, now: float) -> RenderableType:
@@ -30,68 +21,12 @@ def render(name: Name, document: Document, now: float) -> RenderableType:
     renderers: dict[Name, Callable[[Document, float], RenderableType]] = {
         "status": _status,
         "workloads": _workloads,
-        "certificates": _certificates,
+        "certificates": certificates,
         "policies": _policies,
         "connections": _connections,
         "events": _events,
     }
     return renderers[name](document, now)
-
-
-def span(seconds: float) -> str:
-    """`42s`, `5m`, `3h`, `2d`: the largest whole unit."""
-    for size, unit in _UNITS:
-        if abs(seconds) >= size:
-            return f"{int(abs(seconds) // size)}{unit}"
-    return "0s"
-
-
-def size(count: float) -> str:
-    """`512 B`, `1.5 KiB`, `256.0 MiB`."""
-    if count < 1024:
-        return f"{count:.0f} B"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if count < 1024:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:.1f} TiB"
-
-
-def when(time: str | None, now: float) -> str:
-    """`3m ago` or `in 5h` for an ISO 8601 time."""
-    if time is None:
-        return "-"
-    ahead = datetime.fromisoformat(time).timestamp() - now
-    return f"in {span(ahead)}" if ahead > 0 else f"{span(ahead)} ago"
-
-
-def plain(value: object) -> str:
-    """Text that does to a terminal what text does; `-` for what is unknown."""
-    if value is None or value == "":
-        return "-"
-    text = str(value)
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
-
-
-def _cell(value: object) -> Text:
-    text = plain(value)
-    style = "green" if text in _GOOD else "red" if text in _BAD else ""
-    return Text(text, style=style)
-
-
-def _table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column.upper(), overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    return table
-
-
-def _or_none(table: Table, what: str) -> RenderableType:
-    return table if table.row_count else Text(f"no {what}", style="dim")
 
 
 def _status(document: Document, now: float) -> RenderableType:
@@ -112,8 +47,8 @@ def _status(document: Document, now: float) -> RenderableType:
     ]
     grid = Table.grid(padding=(0, 2, 0, 0))
     for key, value in facts:
-        grid.add_row(Text(key, style="bold"), _cell(value))
-    workers = _table(
+        grid.add_row(Text(key, style="bold"), cell(value))
+    workers = table(
         ("worker", "pid", "started", "restarts", "connections"),
         (
             (
@@ -147,7 +82,7 @@ def _problems(problems: list[Mapping[str, Any]]) -> list[RenderableType]:
     if not problems:
         return []
     rows = ((each["object"], each["field"], each["message"]) for each in problems)
-    return [Text(), _table(("problem in", "field", "message"), rows)]
+    return [Text(), table(("problem in", "field", "message"), rows)]
 
 
 def _workloads(document: Document, _now: float) -> RenderableType:
@@ -163,102 +98,13 @@ def _workloads(document: Document, _now: float) -> RenderableType:
         for each in document["workloads"]
     )
     columns = ("workload", "state", "node", "addresses", "identity", "reason")
-    return _or_none(_table(columns, rows), "workloads")
-
-
-def _certificates(document: Document, now: float) -> RenderableType:
-    rows = (
-        (
-            each["identity"],
-            each["state"],
-            each["serial"],
-            short(each["issuer"]),
-            short(each["anchor"]),
-            when(each["renewed_at"], now),
-            when(each["not_after"], now),
-            when(each["renew_at"], now),
-            _trouble(each, now),
-        )
-        for each in document["certificates"]
-    )
-    columns = (
-        *("identity", "state", "serial", "issuer", "anchor"),
-        *("renewed", "expires", "renews", "error"),
-    )
-    return Group(
-        _or_none(_table(columns, rows), "certificates"),
-        Text(),
-        _or_none(_anchors(document["bundle"], now), "anchors"),
-        *_revocation_lists(document["revocation_lists"], now),
-        Text(),
-        _trust(document["trust"]),
-    )
-
-
-def _anchors(bundle: list[Mapping[str, Any]], now: float) -> Table:
-    rows = (
-        (
-            each["fingerprint"],
-            each["state"],
-            each["subject"],
-            when(each["not_after"], now),
-        )
-        for each in bundle
-    )
-    return _table(("anchor", "state", "subject", "expires"), rows)
-
-
-def _revocation_lists(
-    lists: list[Mapping[str, Any]], now: float
-) -> list[RenderableType]:
-    if not lists:
-        return []
-    rows = (
-        (
-            each["issuer"],
-            each["revoked"],
-            when(each["next_update"], now),
-            "outdated" if each["outdated"] else "current",
-        )
-        for each in lists
-    )
-    return [Text(), _table(("revocation list of", "revoked", "next", "state"), rows)]
-
-
-def _trust(trust: Mapping[str, Any]) -> Table:
-    installed = ", ".join(
-        f"worker {each['worker']}: {plain(each['version'])}"
-        for each in trust["workers"]
-    )
-    facts = [
-        ("trust", f"version {plain(trust['version'])}"),
-        ("in force", installed),
-        ("authority knows of", plain(trust["acknowledged"])),
-        *([("not told", trust["error"])] if trust["error"] else []),
-        *(("retiring", name) for name in trust["retiring"]),
-        *(("tainted", name) for name in trust["tainted"]),
-    ]
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for key, value in facts:
-        grid.add_row(Text(key, style="bold"), _cell(value))
-    return grid
-
-
-def short(fingerprint: str | None) -> str:
-    """Enough of a fingerprint to tell one from another."""
-    return plain(fingerprint and fingerprint[:12])
-
-
-def _trouble(certificate: Mapping[str, Any], now: float) -> str | None:
-    if certificate["error"] is None:
-        return None
-    return f"{certificate['error']} (since {when(certificate['since'], now)})"
+    return or_none(table(columns, rows), "workloads")
 
 
 def _policies(document: Document, _now: float) -> RenderableType:
     columns = ("workload", "port", "server", "who may")
-    table = _table(columns, _policy_rows(document["policies"]))
-    return _or_none(table, "policies")
+    rows = _policy_rows(document["policies"])
+    return or_none(table(columns, rows), "policies")
 
 
 def _policy_rows(policies: list[Mapping[str, Any]]) -> Iterable[tuple[object, ...]]:
@@ -281,8 +127,8 @@ def _connections(document: Document, now: float) -> RenderableType:
     )
     rows = (_connection(each, now) for each in latest_first)
     counts = ", ".join(f"{n} {plain(key)}" for key, n in document["counts"].items())
-    table = _or_none(_table(columns, rows), "connections")
-    return Group(table, Text(), Text(counts, style="dim"))
+    listed = or_none(table(columns, rows), "connections")
+    return Group(listed, Text(), Text(counts, style="dim"))
 
 
 def _connection(each: Mapping[str, Any], now: float) -> tuple[object, ...]:
@@ -318,8 +164,8 @@ def _events(document: Document, now: float) -> RenderableType:
         (when(each["time"], now), each["kind"], each["object"], each["message"])
         for each in document["events"]
     )
-    table = _or_none(_table(("when", "kind", "object", "message"), rows), "events")
+    listed = or_none(table(("when", "kind", "object", "message"), rows), "events")
     if not document["dropped"]:
-        return table
+        return listed
     older = f"{document['dropped']} older ones are no longer kept"
-    return Group(table, Text(older, style="dim"))
+    return Group(listed, Text(older, style="dim"))

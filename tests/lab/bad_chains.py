@@ -128,6 +128,18 @@ def _unknown_critical(realm: Realm) -> Forged:
     return leaf(realm, more=((odd, True),))
 
 
+def _issuer_itself(realm: Realm) -> Forged:
+    """Who has stolen the issuer's key, and does not trouble to sign anything."""
+    return Forged((realm.issuer.der, Mould().cast(realm.issuer).der), realm.issuer.key)
+
+
+def _versatile_issuer(realm: Realm) -> Forged:
+    """The same with an issuer that may also sign handshakes, and has an identity."""
+    mould = authority("versatile", names=(uri(IDENTITY),), usage=SIGNS_TOO)
+    issuer = mould.cast(realm.anchor)
+    return Forged((issuer.der,), issuer.key)
+
+
 @dataclass(frozen=True, slots=True)
 class BadChain:
     """A chain that must not be accepted."""
@@ -135,7 +147,7 @@ class BadChain:
     name: str
     forge: Callable[[Realm], Forged]
     rule: str
-    """`Rule` that it breaks, by name."""
+    """`Rule` that it breaks, by name; with + between them where it breaks two."""
     as_server: str | None = None
     """Where OpenSSL tells it as another rule when a server presents it."""
     as_client: str | None = None
@@ -223,6 +235,8 @@ BAD_CHAINS: Final = (
         "p521", lambda r: leaf(r, ec.generate_private_key(ec.SECP521R1())), "KEY_KIND"
     ),
     BadChain("sha-1", _sha_1, "WEAK_DIGEST"),
+    BadChain("issuer-first", _issuer_itself, "PURPOSE"),
+    BadChain("issuer-as-peer", _versatile_issuer, "LEAF_IS_CA+KEY_USAGE"),
     BadChain("no-issuer", lambda r: _reordered(r, [0]), "UNKNOWN_AUTHORITY"),
     BadChain("missing-link", lambda r: _reordered(r, [0, 1]), "UNKNOWN_AUTHORITY"),
     BadChain("wrong-order", lambda r: _reordered(r, [0, 2, 1]), "CHAIN_ORDER"),

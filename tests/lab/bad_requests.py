@@ -45,9 +45,10 @@ def request(
 
 
 def _sequence(*parts: bytes) -> bytes:
-    """DER of a SEQUENCE of between 256 and 65,535 bytes."""
+    """DER of a SEQUENCE of between 128 and 65,535 bytes."""
     body = b"".join(parts)
-    return b"\x30\x82" + len(body).to_bytes(2, "big") + body
+    octets = 1 if len(body) < 256 else 2
+    return bytes([0x30, 0x80 | octets]) + len(body).to_bytes(octets, "big") + body
 
 
 def _sha_1_request() -> bytes:

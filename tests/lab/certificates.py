@@ -88,6 +88,21 @@ class Authority:
         )
         return _write(directory, (leaf, *self.certificates), key)
 
+    def revoke(self, *serials: int) -> bytes:
+        """A revocation list with these serial numbers, as PEM."""
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificates[0].subject)
+            .last_update(now)
+            .next_update(now + timedelta(days=1))
+        )
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial)
+            entry = entry.revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
 
 def _builder(
     subject: x509.Name,

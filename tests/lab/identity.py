@@ -25,6 +25,7 @@ PORT: Final = 8443
 READY_SECONDS: Final = 15.0
 REPOSITORY: Final = Path(__file__).parents[2]
 TRUST_DOMAIN: Final = "cluster.local"
+PARTNER: Final = "partner.example"
 
 
 def podlock(*arguments: str | Path) -> list[str]:
@@ -65,6 +66,11 @@ class IdentityService:
         return self.directory / "ca.crt"
 
     @property
+    def partner(self) -> Path:
+        """Where a foreign domain's anchors may be put, to federate with PARTNER."""
+        return self.lab.directory / "partner.pem"
+
+    @property
     def config(self) -> Path:
         """The configuration file."""
         return self.lab.directory / "identity.yaml"
@@ -85,6 +91,9 @@ class IdentityService:
             "authority": {
                 "directory": str(self.directory),
                 "listen": f"{self.address}:{PORT}",
+            },
+            "federation": {
+                "domains": [{"trust_domain": PARTNER, "file": str(self.partner)}]
             },
             "log": {"level": "info", "format": "json"},
         }

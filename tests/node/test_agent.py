@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -93,6 +94,15 @@ class TestProcesses:
             maps = Path(f"/proc/{pid}/maps").read_text()
             assert "LLVM" not in maps
             assert "libbcc" not in maps
+
+    def test_no_core_dumps(self, world: Stage) -> None:
+        """Control, worker and identity service hold keys: their limit is 0."""
+        identity = world.lab.host_cgroup("identity")
+        pids = [*world.agents["n2"].processes(), *system.processes_in(identity)]
+        assert len(pids) == 3
+        for pid in pids:
+            limits = Path(f"/proc/{pid}/limits").read_text()
+            assert re.search(r"Max core file size +0 +0 ", limits), pid
 
 
 class TestQuestions:

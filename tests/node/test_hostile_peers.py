@@ -13,10 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.demo.stage import Stage
 from tests.lab import system
 from tests.lab.certificates import Authority, Credential
+from tests.lab.identity import PARTNER
 from tests.node import peer
 
 pytestmark = pytest.mark.slow
@@ -134,6 +136,50 @@ class TestCertificates:
         """A certificate whose URI is not a workload's SPIFFE ID."""
         odd = world.identity.stolen().issue(tmp_path, name)
         self.refuse(world, odd, "SPIFFE")
+
+
+class TestFederation:
+    THEIRS = f"spiffe://{PARTNER}/ns/shop/sa/web"
+
+    def test_a_partner_is_who_it_is(self, world: Stage, tmp_path: Path) -> None:
+        """
+        Unknown until its anchors are put in place; then its whole identity is judged
+        by policy, which admits our own web and not its namesake. No restart.
+        """
+        partner = Authority.foreign("partner")
+        credential = partner.issue(tmp_path, self.THEIRS)
+        before = events(world)
+        assert self.connect(world, credential) is None
+        assert "shop/api" in heard(world, "under any trust anchor", since=before)
+
+        world.identity.partner.write_bytes(
+            partner.certificates[0].public_bytes(Encoding.PEM)
+        )
+        try:
+            system.wait_until(
+                lambda: self.connect(world, credential) == "401", "federation", 20, 0.5
+            )
+            reason = str(connection(world, self.THEIRS)["reason"])
+            assert f"matches identity {self.THEIRS}" in reason
+
+            before = events(world)
+            posing = world.identity.stolen().issue(tmp_path / "posing", self.THEIRS)
+            assert self.connect(world, posing) is None
+            heard(world, "under another trust domain's anchor", since=before)
+            before = events(world)
+            ours = partner.issue(tmp_path / "ours", world.identity_of("web"))
+            assert self.connect(world, ours) is None
+            heard(world, "under another trust domain's anchor", since=before)
+        finally:
+            world.identity.partner.unlink()
+
+    def connect(self, world: Stage, credential: Credential) -> str | None:
+        with (
+            contextlib.suppress(OSError),
+            peer.dial_tls(world, api(world), credential) as tls,
+        ):
+            return peer.Peer(tls).connect(f"{api(world)}:80")
+        return None
 
 
 class TestRequests:

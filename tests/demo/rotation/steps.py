@@ -33,8 +33,8 @@ def traffic_starts(world: World, notes: Notes) -> None:
 
 def issuer_rotated(world: World, notes: Notes) -> None:
     """Three times; each time every workload has a certificate under the new one."""
+    before = world.authority()["issuer"]["fingerprint"]
     for _ in range(ROTATIONS):
-        before = world.authority()["issuer"]["fingerprint"]
         began = time.monotonic()
         _command(world, notes, "rotate-issuer")
         issuer = world.authority()["issuer"]["fingerprint"]
@@ -44,6 +44,7 @@ def issuer_rotated(world: World, notes: Notes) -> None:
         )
         notes.saw(f"every workload presents a certificate under it {took:.1f} s later")
         _watch(world, notes, began)
+        before = issuer
 
 
 def _all_under(world: World, issuer: str) -> bool:
@@ -118,6 +119,7 @@ def issuer_tainted(world: World, notes: Notes) -> None:
         traffic.stream(world.pods[source], world.pods[to], fresh)
     under = set(traffic.flowing()) - old
     notes.did(f"{len(under)} more streams, on tunnels under the issuer of now")
+    time.sleep(world.effort.ripen_seconds)
     began = time.monotonic()
     _command(world, notes, "taint", tainted)
     took = world.until(
@@ -132,8 +134,8 @@ def issuer_tainted(world: World, notes: Notes) -> None:
         f"the last {last:.1f} s after the command",
         len(closed) == len(under) and last < CLOSED_WITHIN_SECONDS,
     )
-    rests = [each for each in world.connections() if _rests_on(each, tainted)]
-    notes.saw("no open connection rests on it, at either end", not rests)
+    world.until(partial(_nothing_rests, world, tainted), "nothing rests on it")
+    notes.saw("no open connection rests on it, at either end")
     world.figures |= {
         "streams_under_the_taint": len(under),
         "closed_after_seconds": round(last, 2),
@@ -165,9 +167,9 @@ def all_is_told(world: World, notes: Notes) -> None:
     notes.saw(f"bytes lost, doubled or altered: on {len(wrong)} streams", not wrong)
 
 
-def _rests_on(connection: Document, issuer: str) -> bool:
-    peer = connection["peer"]
-    return peer is not None and peer["issuer"] == issuer
+def _nothing_rests(world: World, issuer: str) -> bool:
+    peers = (connection["peer"] for connection in world.connections())
+    return all(peer is None or peer["issuer"] != issuer for peer in peers)
 
 
 def _command(world: World, notes: Notes, *arguments: str) -> Document:

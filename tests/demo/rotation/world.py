@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from tests.demo.rotation.traffic import Traffic
@@ -39,6 +40,8 @@ class Effort:
     fresh_streams: int = 8
     """Opened before the taint, to be found under the tainted issuer."""
     watch_seconds: float = 5.0
+    ripen_seconds: float = 8.0
+    """How old they are then; who is younger may be a request, and has until 10 s."""
 
 
 @dataclass(slots=True)
@@ -63,6 +66,18 @@ class World:
             check=False,
             cwd=REPOSITORY,
         )
+
+    @property
+    def crls(self) -> Path:
+        """The directory of revocation lists that both agents look at."""
+        return self.lab.directory / "crls"
+
+    def revoke(self, *serials: int) -> None:
+        """A revocation list of the issuer of now, with these serial numbers."""
+        issuer = self.identity.stolen()
+        draft = self.crls / ".draft"
+        draft.write_bytes(issuer.revoke(*serials))
+        draft.rename(self.crls / "issuer.crl")
 
     def authority(self) -> Document:
         """What `podlock ca show --json` tells."""
@@ -139,4 +154,8 @@ def _world(lab: Lab, effort: Effort) -> World:
         name: Agent(lab, node, directory.path, identity)
         for name, node in lab.nodes.items()
     }
-    return World(lab, pods, identity, agents, effort)
+    world = World(lab, pods, identity, agents, effort)
+    world.crls.mkdir()
+    for agent in agents.values():
+        agent.settings = {"identity": {"crl": str(world.crls)}}
+    return world

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from agent.identity.bundle import Bundle
 from agent.identity.nodes import NodeRecords
+from agent.identity.operations import federate
 from agent.identity.report import Presented, TrustReport
-from agent.identity.spiffe import SpiffeId
+from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.spiffe_bundle import parse
 from agent.identity.store import Store
 from agent.identity.trust import Trust
+from tests.unit.identity.parts import anchor_at
 
 from .conftest import Type
 
@@ -176,6 +179,19 @@ def test_exports_a_spiffe_bundle(desk: Desk) -> None:
     assert told.bundle == Store(desk.directory).load().bundle
     assert told.sequence == 2
     assert b"PRIVATE" not in document
+
+
+def test_shows_whom_it_federates_with(desk: Desk) -> None:
+    """Each foreign domain with the anchors that are in force for it."""
+    partner = TrustDomain("partner.example")
+    anchor = anchor_at(datetime.now(UTC), td=partner)
+    bundle = Bundle.parse(partner, anchor.certificate_pem)
+    federate(Store(desk.directory), (bundle,), datetime.now(UTC))
+
+    name = bundle.anchors[0].fingerprint
+    shown = {"trust_domain": "partner.example", "anchors": [name]}
+    assert desk.json("show")["federated"] == [shown]
+    assert f"federated     partner.example\n              {name}" in desk.ca("show")
 
 
 @pytest.mark.parametrize(

@@ -87,36 +87,22 @@ class TestDecoder:
 
 
 class TestEncoder:
-    @given(
-        st.lists(st.lists(st.integers(0, 10_000), max_size=4), min_size=1, max_size=6)
-    )
-    def test_follows_the_table_size_of_the_peer(self, changes: list[list[int]]) -> None:
+    @given(st.lists(st.integers(0, 10_000), max_size=6))
+    def test_whatever_table_the_peer_allows(self, sizes: list[int]) -> None:
         """Through any changes between blocks, the peer's decoder keeps pace."""
         encoder, decoder = HeaderEncoder(), Decoder()
-        for sizes in changes:
-            for size in sizes:
-                encoder.resize_table(size)
-                decoder.max_allowed_table_size = size
+        for size in [4096, *sizes]:
+            decoder.max_allowed_table_size = size
             fields = response_fields(200, [("a", "b" * 50), ("c", "d" * 500)])
 
             assert decoder.decode(encoder.encode(fields), raw=True) == fields
 
-    def test_tells_the_smallest_and_the_last_size(self) -> None:
-        """RFC 7541 section 4.2, as bytes: 0, then 4096, before the first field."""
+    def test_says_once_that_it_has_no_table(self) -> None:
+        """RFC 7541 section 4.2, as bytes: size 0 before the first field."""
         encoder = HeaderEncoder()
-        encoder.resize_table(0)
-        encoder.resize_table(100_000)
 
-        assert encoder.encode(response_fields(200)) == bytes.fromhex("20 3fe11f 88")
-
-    def test_a_flood_of_table_sizes_leaves_no_trace(self) -> None:
-        """RFC 7541 section 4.2: the smallest and the last one are enough."""
-        encoder = HeaderEncoder()
-        for _ in range(1_000):
-            encoder.resize_table(0)
-            encoder.resize_table(4_096)
-
-        assert len(encoder.encode(response_fields(200))) < 10
+        assert encoder.encode(response_fields(200)) == bytes.fromhex("20 88")
+        assert encoder.encode(response_fields(200)) == bytes.fromhex("88")
 
 
 class TestFrames:

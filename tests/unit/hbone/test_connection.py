@@ -92,13 +92,13 @@ class TestStart:
 
 class TestTunnel:
     def test_opens(self) -> None:
-        """The request arrives whole, the answer comes back, bytes may flow."""
+        """The request arrives whole, the client may speak, the answer comes back."""
         near, far = pair()
         request = ConnectRequest("[::1]:80", 'for="10.0.0.9:1"', "a=b", None)
         stream_id = near.open_stream(request)
 
         assert exchange(near, far)[1] == [ConnectRequested(stream_id, request)]
-        assert (near.sendable(stream_id), far.sendable(stream_id)) == (0, 0)
+        assert (near.sendable(stream_id), far.sendable(stream_id)) == (WINDOW, 0)
         far.accept(stream_id, [("baggage", "c=d")])
         assert far.sendable(stream_id) == WINDOW
         assert exchange(near, far)[0] == [

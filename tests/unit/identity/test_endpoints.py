@@ -32,7 +32,6 @@ from tests.unit.identity.asking import (
 from tests.unit.identity.parts import (
     API,
     BATCH,
-    TD,
     MemoryAudit,
     at_work,
     make_authority,
@@ -76,7 +75,7 @@ async def test_is_a_spiffe_bundle_endpoint() -> None:
 
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
-    told = parse_spiffe(TD, response.content)
+    told = parse_spiffe(AUTHORITY.trust_domain, response.content)
     assert told == SpiffeBundle(AUTHORITY.bundle, 1, DEFAULT_REFRESH)
 
 

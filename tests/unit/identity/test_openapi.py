@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -58,8 +59,8 @@ SIGN: Final = ("POST", "/v1/sign")
 ACKNOWLEDGE: Final = ("POST", "/v1/acknowledgements")
 STATE: Final = ("GET", "/v1/state")
 STREAM: Final = ("GET", "/v1/bundle/stream")
-SPIFFE: Final = ("GET", "/v1/bundle/spiffe")
 BUNDLE: Final = ("GET", "/v1/bundle")
+SPIFFE: Final = ("GET", "/v1/bundle/spiffe")
 HEALTH: Final = ("GET", "/healthz")
 
 
@@ -149,6 +150,14 @@ def spent() -> IdentityService:
     return app
 
 
+def tainted() -> IdentityService:
+    app = service()
+    trust = app.issuance.trust
+    names = frozenset(anchor.fingerprint for anchor in trust.bundle.anchors)
+    app.issuance.trust = replace(trust, tainted=names)
+    return app
+
+
 def busy() -> IdentityService:
     return service(limits=Limits(concurrent=0))
 
@@ -206,6 +215,7 @@ SCENES: Final[list[tuple[Operation, int, str | None, Make, dict[str, Any]]]] = [
     (STATE, 429, "too_many_requests", spent, {"headers": ADMIN}),
     (STATE, 500, "internal", broken, {"headers": ADMIN}),
     (BUNDLE, 200, None, service, {"headers": {}}),
+    (SPIFFE, 503, "no_good_anchor", tainted, {"headers": {}}),
     (HEALTH, 200, None, service, {"headers": {}}),
     (HEALTH, 503, "authority_unusable", expired, {"headers": {}}),
 ]
@@ -252,23 +262,30 @@ async def test_answers_as_documented(
 
 
 def test_every_documented_status_is_played() -> None:
-    """Each operation's every answer, but what the stream says (test_endpoints)."""
+    """Each operation's every answer, but the stream's and the SPIFFE document."""
     played = {(operation, str(status)) for operation, status, *_ in SCENES}
     documented = {
         (key, status)
         for key, each in operations().items()
         for status in each["responses"]
     }
-    assert documented - played == {(STREAM, "200"), (STREAM, "503"), (SPIFFE, "200")}
+    assert documented - played == {
+        (STREAM, "200"),
+        (STREAM, "503"),
+        (SPIFFE, "200"),
+    }
 
 
-async def test_the_spiffe_bundle_has_the_documented_fields() -> None:
-    """Its own tests read it by the standard; here, the names."""
-    schema = operations()[SPIFFE]["responses"]["200"]["content"]["application/json"]
-    told = (await ask(*SPIFFE, headers={})).json()
-    assert told.keys() == set(schema["schema"]["required"])
-    item = schema["schema"]["properties"]["keys"]["items"]
-    assert told["keys"][0].keys() >= set(item["required"])
+async def test_the_spiffe_document_has_the_members_that_it_should() -> None:
+    """The schema is the standard's and not one of our types."""
+    content = operations()[SPIFFE]["responses"]["200"]["content"]
+    schema = content["application/json"]["schema"]
+    document = (await ask(*SPIFFE, headers={})).json()
+    assert document.keys() == schema["properties"].keys() == set(schema["required"])
+    (key,) = document["keys"]
+    wanted = schema["properties"]["keys"]["items"]
+    assert key.keys() >= set(wanted["required"])
+    assert key["kty"] in wanted["properties"]["kty"]["enum"]
 
 
 def test_the_stream_speaks_trust_documents() -> None:

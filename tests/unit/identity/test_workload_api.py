@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from agent.identity import workload_api
 from agent.identity.authority import Authority
+from agent.identity.certificate import fingerprint
 from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
 from agent.identity.key import PrivateKey
@@ -27,7 +28,16 @@ from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust
 from agent.identity.workload_api import NoSpiffePackage, WorkloadApi
 from tests.lab.spiffe_agent import SpiffeAgent
-from tests.unit.identity.parts import API, BATCH, TD, credential_for, make_authority
+from tests.unit.identity.parts import (
+    API,
+    BATCH,
+    TD,
+    anchor_at,
+    authority_under,
+    credential_for,
+    ders,
+    make_authority,
+)
 
 PARTNER = TrustDomain("partner.example")
 THEIRS = make_authority(datetime.now(UTC), PARTNER)
@@ -112,6 +122,24 @@ async def test_follows_the_agent(issued: Issued) -> None:
 
     assert second == Trust(2, first.bundle, federated=(THEIRS.bundle,))
     assert signed.chain_pem == newer.chain_pem
+
+
+async def test_another_issuer_retires_the_last(issued: Issued) -> None:
+    """What is under the old one is to be replaced soon, as a rotated issuer's is."""
+    anchor = anchor_at(datetime.now(UTC))
+    old, new = (authority_under(anchor, datetime.now(UTC)) for _ in range(2))
+    issued.bundle = old.bundle.anchors[0].der
+    issued.push(*(credential_for(old, who, datetime.now(UTC)) for who in (API, BATCH)))
+    source = WorkloadApi(issued.agent.address, TD)
+    async with aclosing(source.watch()) as watch:
+        assert (await following(watch)).retiring == frozenset()
+        half = credential_for(new, API, datetime.now(UTC))
+        issued.push(half, credential_for(old, BATCH, datetime.now(UTC)))
+        issued.push(half, credential_for(new, BATCH, datetime.now(UTC)))
+        trust = await following(watch)
+
+    assert trust.version == 2
+    assert trust.retiring == {fingerprint(ders(old.chain_pem)[0])}
 
 
 async def test_waits_for_the_first_answer(issued: Issued) -> None:

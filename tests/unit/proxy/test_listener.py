@@ -8,7 +8,13 @@ import trio
 import trio.testing
 
 from agent.addresses import SocketAddress
-from agent.proxy.listener import Acceptor
+from agent.proxy.listener import (
+    YIELD_SECONDS,
+    YIELD_TUNNELS,
+    Acceptor,
+    Serve,
+    yielding,
+)
 from tests.unit.proxy.joined import data_path
 
 
@@ -73,6 +79,43 @@ async def test_no_descriptors_left() -> None:
         assert failing.failures == 1
         acceptor.stop()
     listener.close()
+
+
+async def test_leaves_a_tunnel_to_who_has_fewer() -> None:
+    """Both see it come; the one without patience takes it, and the other nothing."""
+    listener = listening()
+    served: list[str] = []
+
+    def serving(name: str) -> Serve:
+        async def serve(sock: socket.socket, _peer: SocketAddress) -> None:
+            served.append(name)
+            sock.close()
+
+        return serve
+
+    second = listener.dup()
+    async with data_path() as path, trio.open_nursery() as nursery:
+        busy = Acceptor(
+            *(listener, serving("busy"), path.reactor, nursery), lambda: 0.05
+        )
+        idle = Acceptor(second, serving("idle"), path.reactor, nursery)
+        with socket.create_connection(listener.getsockname()):
+            await trio.testing.wait_all_tasks_blocked(0.2)
+        idle.stop()
+        assert served == ["idle"]
+        with socket.create_connection(listener.getsockname()), trio.fail_after(5):
+            while served != ["idle", "busy"]:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        busy.stop()
+    second.close()
+    listener.close()
+
+
+def test_patience_has_an_end() -> None:
+    """A worker with a thousand tunnels still takes one that nobody else takes."""
+    assert yielding(0) == 0
+    assert yielding(3) == 3 * YIELD_SECONDS
+    assert yielding(1_000) == YIELD_TUNNELS * YIELD_SECONDS
 
 
 class Failing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 from typing import cast
 
@@ -17,7 +18,7 @@ from agent.proxy.pool import CannotTunnel, NotYetClean, Pool
 from agent.proxy.routing import ToPeer
 from agent.proxy.tunnel import Tunnel, TunnelLost
 from agent.proxy.tunnel_stream import PeerReset, TunnelStream
-from tests.unit.proxy.joined import scripted
+from tests.unit.proxy.joined import scripted, tcp_pair
 
 
 async def test_giving_up_is_no_end_in_order() -> None:
@@ -29,8 +30,10 @@ async def test_giving_up_is_no_end_in_order() -> None:
     outbound.answer_seconds = 0.01
     live = cast(LiveConnection, SimpleNamespace(session=SimpleNamespace(peer=None)))
     async with scripted() as ends:
-        with pytest.raises(CannotTunnel, match="no answer"):
-            await outbound._accepted(live, ends.tunnel, ConnectRequest("10.0.0.2:80"))
+        app, sock = tcp_pair()
+        request = ConnectRequest("10.0.0.2:80")
+        with app, sock, pytest.raises(CannotTunnel, match="no answer"):
+            await outbound._accepted(live, ends.tunnel, request, sock)
         events = await ends.hear()
         while not isinstance(events[-1], StreamReset):
             events += await ends.hear()
@@ -43,6 +46,7 @@ class Asking(Outbound):
     outcomes: list[Exception | None]
     tunnels: list[Tunnel]
     refusals: int
+    speaks_early: bool = False
 
     def __init__(self, *outcomes: Exception | None, refusals: int = 0) -> None:
         self.outcomes, self.refusals, self.tunnels = list(outcomes), refusals, []
@@ -59,12 +63,16 @@ class Asking(Outbound):
         return made
 
     async def _accepted(
-        self, live: LiveConnection, tunnel: Tunnel, request: ConnectRequest
+        self,
+        live: LiveConnection,
+        tunnel: Tunnel,
+        request: ConnectRequest,
+        sock: socket.socket,
     ) -> TunnelStream:
         await trio.lowlevel.checkpoint()
+        live.spoke_early = self.speaks_early
         outcome = self.outcomes.pop(0)
-        if isinstance(outcome, TunnelLost):
-            tunnel.unwelcome = "not wanted" in str(outcome)
+        tunnel.unwelcome = outcome in (UNWELCOME, UNWELCOME_UNTOUCHED)
         if outcome is not None:
             raise outcome
         return cast(TunnelStream, tunnel)
@@ -72,14 +80,19 @@ class Asking(Outbound):
     async def ask(self) -> TunnelStream:
         pod = SimpleNamespace(uid="u", identity=None)
         session = SimpleNamespace(advance=lambda _: None)
-        live = SimpleNamespace(pod=pod, session=session)
+        live = SimpleNamespace(pod=pod, session=session, spoke_early=False)
         peer = SimpleNamespace(uid="p", identity=None)
         to = SimpleNamespace(peer=peer, tunnel=None)
         request = ConnectRequest("10.0.0.2:80")
-        return await self._ask(cast(LiveConnection, live), cast(ToPeer, to), request)
+        with socket.socket() as app:
+            return await self._ask(
+                cast(LiveConnection, live), cast(ToPeer, to), request, app
+            )
 
 
 LOST, UNWELCOME = TunnelLost("the agent restarted"), TunnelLost("not wanted")
+RESET = PeerReset(ErrorCode.CONNECT_ERROR)
+UNWELCOME_UNTOUCHED = PeerReset(ErrorCode.REFUSED_STREAM)
 
 
 class TestAsk:
@@ -88,7 +101,7 @@ class TestAsk:
         asking = Asking(LOST, None)
         assert await asking.ask() is cast(object, asking.tunnels[1])
         with pytest.raises(PeerReset):
-            await Asking(LOST, PeerReset("again")).ask()
+            await Asking(LOST, RESET).ask()
 
     async def test_waits_for_the_peers_clean_certificate(
         self, autojump_clock: MockClock
@@ -103,6 +116,18 @@ class TestAsk:
         asking = Asking(UNWELCOME, UNWELCOME, UNWELCOME, None)
         await asking.ask()
         assert len(asking.tunnels) == 4
+
+    async def test_what_was_said_early_is_not_said_twice(
+        self, autojump_clock: MockClock
+    ) -> None:
+        """Only where the peer has not touched it, as a GOAWAY says."""
+        asking = Asking(UNWELCOME_UNTOUCHED, UNWELCOME_UNTOUCHED, None)
+        asking.speaks_early = True
+        await asking.ask()
+        asking = Asking(UNWELCOME, None)
+        asking.speaks_early = True
+        with pytest.raises(TunnelLost, match="not wanted"):
+            await asking.ask()
 
     async def test_not_for_ever(self, autojump_clock: MockClock) -> None:
         """After ten seconds the application is told."""

@@ -15,7 +15,7 @@ import trio.testing
 
 from agent.addresses import SocketAddress, TunnelAddress
 from agent.errors import PodlockError
-from agent.hbone.connection import Connection, ConnectRequest, Role
+from agent.hbone.connection import Connection, ConnectRequest, ErrorCode, Role
 from agent.identity.authority import Authority
 from agent.identity.bundle import Bundle
 from agent.identity.spiffe import SpiffeId
@@ -223,6 +223,19 @@ async def test_drained() -> None:
         assert tunnel.closed == "drained"
 
 
+async def test_an_aged_tunnel_gets_a_successor() -> None:
+    """It drains: what is on it goes on, and the next connection shakes hands."""
+    async with setting() as s:
+        old = await s.pool.tunnel(s.pod, s.key)
+        stream = old.open_stream(ConnectRequest("127.0.0.1:80"))
+        old.drain()
+        new = await s.pool.tunnel(s.pod, s.key)
+        assert new is not old
+        assert old.closed is None
+        assert old.streams == 1
+        stream.abort(ErrorCode.CANCEL)
+
+
 async def test_bulk_gets_a_sister() -> None:
     """Beside a tunnel that moves bulk another one is opened, and found quiet."""
     async with setting() as s:
@@ -255,10 +268,10 @@ async def test_only_so_many_beside_bulk() -> None:
 async def test_is_open_until_the_last_has_closed() -> None:
     """A worker that drains waits for it."""
     async with setting() as s:
-        assert not any(s.pool.tunnels())
+        assert not any(s.pool.open_tunnels())
         await s.pool.tunnel(s.pod, s.key)
-        assert any(s.pool.tunnels())
+        assert any(s.pool.open_tunnels())
         s.pool.drain()
         with trio.fail_after(5):
-            while any(s.pool.tunnels()):
+            while any(s.pool.open_tunnels()):
                 await trio.lowlevel.checkpoint()

@@ -24,6 +24,13 @@ def test_one_conversation() -> None:
         spin.ended(found=True)
 
 
+def test_both_ends_of_one_conversation() -> None:
+    """Two applications and two ends of a tunnel, in turn, once that is seen."""
+    spin = Spin()
+    told = [spin.allowed(d, SHORT) for d in islice(cycle((1, 2, 3, 4)), 20)]
+    assert told == [True] * 2 + [False] * (EVENTS - 3) + [True] * (20 - EVENTS + 1)
+
+
 def test_several_conversations() -> None:
     """With more sockets than one conversation has, the worker is busy anyway."""
     spin = Spin()

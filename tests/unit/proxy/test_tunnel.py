@@ -355,6 +355,26 @@ class TestAge:
             assert ends.client.closed is None
             await client.send_all(b"still here")
 
+    async def test_old_streams_end_and_young_ones_go_on(
+        self, mock_clock: trio.testing.MockClock
+    ) -> None:
+        """At both ends, with a reset; the reason is told where it was decided."""
+        async with joined() as ends:
+            old, _ = await ends.connect()
+            mock_clock.jump(5)
+            young, server = await ends.connect()
+            ends.client.drain()
+            ends.client.end_streams(trio.current_time() - 3, "tainted")
+            await settle(ends, 2)
+            assert sorted(ends.outcomes) == [
+                "client: tainted",
+                "server: reset by the far end (CONNECT_ERROR)",
+            ]
+            with pytest.raises((trio.BrokenResourceError, OSError)):
+                await old.receive_some()
+            await young.send_all(b"still here")
+            assert await server.receive_some() == b"still here"
+
     async def test_a_peer_that_does_not_want_us(self) -> None:
         """INADEQUATE_SECURITY is about our certificate: another one may do."""
         async with scripted() as ends:

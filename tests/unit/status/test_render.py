@@ -6,20 +6,16 @@ import io
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from agent.status.documents import Name
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
-from agent.status.render import plain, render, size, span, when
+from agent.status.render import render
 
 from .samples import (
     ANCHOR,
-    ISSUER,
     NOW,
-    certificates,
     opened,
     refused,
     status,
@@ -35,11 +31,6 @@ def shown(name: Name, document: Any) -> str:
 
 
 class TestHostileText:
-    @given(st.text())
-    def test_any_text_is_printable(self, text: str) -> None:
-        """No control sequence of a peer's reaches the terminal."""
-        assert plain(text).isprintable()
-
     def test_markup_is_text(self) -> None:
         """A name in brackets is a name, not a colour."""
         ring = EventRing()
@@ -47,30 +38,6 @@ class TestHostileText:
 
         assert "[red]pod[/red]" in shown("events", ring.document())
         assert "\\x1b[2Jgone" in shown("events", ring.document())
-
-
-class TestNumbers:
-    @pytest.mark.parametrize(
-        ("seconds", "text"),
-        [(0, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m"), (7200, "2h"), (2e5, "2d")],
-    )
-    def test_span(self, seconds: float, text: str) -> None:
-        """The largest whole unit."""
-        assert span(seconds) == text
-
-    @pytest.mark.parametrize(
-        ("count", "text"),
-        [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (2**28, "256.0 MiB")],
-    )
-    def test_size(self, count: int, text: str) -> None:
-        """Powers of 1024, by their names."""
-        assert size(count) == text
-
-    def test_when(self) -> None:
-        """Past, future and never."""
-        assert when("2026-01-02T03:03:05.678Z", NOW) == "1m ago"
-        assert when("2026-01-02T05:04:06.678Z", NOW) == "in 2h"
-        assert when(None, NOW) == "-"
 
 
 class TestDocuments:
@@ -121,39 +88,6 @@ class TestDocuments:
 
         assert "/run/netns/api: no such file" in text
         assert "10.1.0.2, fd00::2" in text
-
-    def test_certificates(self) -> None:
-        """Expiry in words, a failed renewal with its age, and on what it stands."""
-        text = shown("certificates", certificates())
-        line = next(line for line in text.splitlines() if "sa/web" in line)
-
-        assert "in 2h" in line
-        assert "10m ago" in line
-        assert ISSUER[:12] in line
-        assert ANCHOR[:12] in line
-        assert "connection refused (since 1m ago)" in line
-
-    def test_trust(self) -> None:
-        """Which anchors count, how far the news has got, and what is condemned."""
-        lines = shown("certificates", certificates()).splitlines()
-        told = [" ".join(line.split()) for line in lines]
-
-        assert f"{ANCHOR} retiring CN=old in 2d" in told
-        assert "CN=issuer 3 1h ago outdated" in told
-        assert "trust version 7" in told
-        assert "in force worker 0: 7, worker 1: -" in told
-        assert "authority knows of 6" in told
-        assert "not told identity service: down" in told
-        assert f"tainted {'c3' * 32}" in told
-
-    def test_no_certificates(self) -> None:
-        """A new agent has none, and knows no anchor."""
-        lists = ("certificates", "bundle", "revocation_lists")
-        nothing = dict.fromkeys(lists, ())
-        text = shown("certificates", certificates() | nothing)
-        assert "no certificates" in text
-        assert "no anchors" in text
-        assert "revocation" not in text
 
     def test_a_connection_names_the_peers_anchor(self) -> None:
         """Who rotates an anchor sees who still stands on the old one."""

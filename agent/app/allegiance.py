@@ -1,0 +1,156 @@
+"""
+Whom this node trusts and as whom it speaks: trust, certificates, revocation lists.
+
+The renewer and the files bring news; each change is one synchronous step that tells
+the workers. What they say to have in force is what the authority hears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
+
+from agent.app.tracer import Note
+from agent.app.trust_reports import Peers, TrustReports, trust_report
+from agent.app.workers import Workers
+from agent.config import Config
+from agent.identity.chain import Chain
+from agent.identity.clock import Clock, utc_now
+from agent.identity.credential import Credential
+from agent.identity.crl import RevocationList, Revocations
+from agent.identity.crl_files import CrlNews
+from agent.identity.renewer import Renewer
+from agent.identity.report import TrustReport
+from agent.identity.source import CertificateSource
+from agent.identity.spiffe import SpiffeId
+from agent.identity.trust import Trust
+from agent.proxy import instructions
+
+
+class Allegiance:
+    """
+    The state of it, and the steps that change it.
+
+    `peers` gives the open connections by what the peers' certificates stand on
+    (`ConnectionLedger.by_authority`); `note` tells an event.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        source: CertificateSource,
+        workers: Workers,
+        peers: Callable[[], Peers],
+        note: Note,
+        clock: Clock = utc_now,
+    ) -> None:
+        self.trust: Trust | None = None
+        self.crls = CrlNews()
+        self.renewer = Renewer(source, config.trust_domain, self.install, self.adopt)
+        self.reports = TrustReports(source, self.report)
+        self._config = config
+        self._workers = workers
+        self._peers = peers
+        self._note = note
+        self._clock = clock
+        self._credentials: dict[SpiffeId, Credential] = {}
+        self._told_outdated: set[RevocationList] = set()
+
+    def want(self, identities: AbstractSet[SpiffeId]) -> None:
+        """These and no others speak from here; the keys of others are forgotten."""
+        self.renewer.set_wanted(identities)
+        for identity in self._credentials.keys() - identities:
+            del self._credentials[identity]
+            self._workers.broadcast(instructions.IdentityForgotten(identity))
+
+    def told(self) -> Iterator[instructions.Instruction]:
+        """What a new worker must know before any pod."""
+        if self.trust is not None:
+            yield instructions.TrustUpdated(self.trust)
+        if self.crls.lists:
+            yield self._revoked()
+        for credential in self._credentials.values():
+            yield instructions.CredentialIssued(credential)
+
+    # News.
+
+    def adopt(self, trust: Trust) -> None:
+        """Peers and ourselves are judged by this from now on."""
+        self.trust = trust
+        self._workers.broadcast(instructions.TrustUpdated(trust))
+        anchors, tainted = len(trust.bundle.anchors), len(trust.tainted)
+        text = f"version {trust.version}: {anchors} trust anchors, {tainted} tainted"
+        self._note("trust", str(self._config.trust_domain), text)
+
+    def install(self, credential: Credential) -> None:
+        """New handshakes present this from now on."""
+        identity = credential.svid.spiffe_id
+        renewed = identity in self._credentials
+        self._credentials[identity] = credential
+        self._workers.broadcast(instructions.CredentialIssued(credential))
+        self._note(
+            "renewed" if renewed else "issued",
+            str(identity),
+            f"certificate {credential.svid.serial:x} "
+            f"until {credential.svid.not_after:%Y-%m-%dT%H:%M:%SZ}",
+        )
+
+    def adopt_crls(self, news: CrlNews) -> None:
+        """The files of revocation lists changed: ours and peers' are judged again."""
+        before, self.crls = self.crls, news
+        for path, fault in news.faults.items():
+            if before.faults.get(path) != fault:
+                self._note("problem", path, fault)
+        if news.lists != before.lists:
+            self.renewer.revoke(Revocations(news.lists))
+            self._workers.broadcast(self._revoked())
+            count = sum(len(each.serials) for each in news.lists)
+            text = f"{len(news.lists)} revocation lists name {count} certificates"
+            self._note("crl", str(self._config.identity.crl), text)
+        self.tell_outdated()
+
+    def tell_outdated(self) -> None:
+        """Say once of each list that it is past its time; it stays in force."""
+        for each in self.outdated:
+            if each not in self._told_outdated:
+                self._told_outdated.add(each)
+                self._note("crl-outdated", each.issuer, what_outdated_means(each))
+
+    # Questions.
+
+    @property
+    def outdated(self) -> list[RevocationList]:
+        """Lists whose issuer has promised a newer one by now."""
+        now = self._clock()
+        return [each for each in self.crls.lists if each.is_outdated(now)]
+
+    @property
+    def chains(self) -> dict[SpiffeId, Chain]:
+        """What each identity presents, up to the anchor that it stands on."""
+        if self.trust is None:
+            return {}
+        bundle = self.trust.bundle
+        return {
+            identity: Chain.of_credential(credential, bundle)
+            for identity, credential in self._credentials.items()
+        }
+
+    def report(self) -> TrustReport | None:
+        """None before there is any trust that every worker has in force."""
+        version = self._workers.trust_version
+        if not version:
+            return None
+        statuses, node = self.renewer.report(), self._config.node
+        return trust_report(node, version, statuses, self.chains, self._peers())
+
+    def _revoked(self) -> instructions.RevocationsUpdated:
+        ders = (each.der for each in self.crls.lists)
+        return instructions.RevocationsUpdated(tuple(ders))
+
+
+def what_outdated_means(crl: RevocationList) -> str:
+    """What an operator should know of a list that is past its time."""
+    return (
+        f"revocation list: nextUpdate was {crl.next_update}; expected a newer one. "
+        "What it names is refused, what was revoked since is not known"
+    )

@@ -1,0 +1,141 @@
+"""What a node does with trust and revocation lists, and what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agent.app.control import Control
+from agent.app.outbox import Outbox
+from agent.app.reporter import ControlReporter
+from agent.identity.authority import Authority, create_issuer
+from agent.identity.bundle import Bundle
+from agent.identity.crl import RevocationList
+from agent.identity.crl_files import CrlNews
+from agent.identity.spiffe import SpiffeId
+from agent.identity.trust import Trust
+from agent.proxy import instructions
+from agent.workload.connection import TrustInstalled
+from tests.unit.app.test_control import TD, Bench, pod
+from tests.unit.identity.crls import crl
+from tests.unit.identity.parts import anchor_at, credential_for
+
+NOW = datetime.now(UTC)
+ANCHOR = anchor_at(NOW)
+ISSUER = create_issuer(TD, ANCHOR, now=NOW, serial=0xB)
+BUNDLE = Bundle.parse(TD, ANCHOR.certificate_pem)
+AUTHORITY = Authority.assemble(BUNDLE, ISSUER.certificate_pem, ISSUER.key)
+WEB = SpiffeId.for_workload(TD, "shop", "web")
+CURRENT = RevocationList.parse(crl(ISSUER, 1, 2, now=NOW))
+LATE = RevocationList.parse(
+    crl(ISSUER, 3, now=NOW - timedelta(days=9), lifetime=timedelta(days=1))
+)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr("agent.app.control._is_replaced", lambda *_: False)
+    made = Bench()
+    yield made
+    made.enrolment.close()
+
+
+def events(control: Control) -> list[tuple[str, str]]:
+    told = control.events.document()["events"]
+    return [(each["kind"], each["message"]) for each in told]
+
+
+def installed(control: Control, *versions: int | None) -> None:
+    """Each worker runs, and has said what it has in force."""
+    for slot, version in zip(control.workers.slots, versions, strict=True):
+        slot.outbox = Outbox()
+        if version is not None:
+            control._hear(slot, TrustInstalled(version=version))
+
+
+class TestLists:
+    def test_reach_every_worker(self, bench: Bench) -> None:
+        """Those that run, and those that start later, before any pod."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        bench.control.allegiance.adopt_crls(CrlNews((CURRENT,)))
+        expected = instructions.RevocationsUpdated((CURRENT.der,))
+        assert bench.told[-1] == expected
+        state = [message for message, _ in bench.control._state()]
+        assert state[0] == expected
+        assert ("crl", "1 revocation lists name 2 certificates") in events(
+            bench.control
+        )
+
+    def test_a_fault_is_told_once(self, bench: Bench) -> None:
+        """And stands in the status for as long as it lasts; no worker hears of it."""
+        news = CrlNews((), {"/etc/crl": "cannot be read"})
+        bench.control.allegiance.adopt_crls(news)
+        bench.control.allegiance.adopt_crls(news)
+        assert events(bench.control) == [("problem", "cannot be read")]
+        assert bench.told == []
+        (problem,) = ControlReporter(bench.control)._problems()
+        assert (problem["object"], problem["message"]) == ("/etc/crl", "cannot be read")
+
+    def test_an_outdated_one_is_told_once(self, bench: Bench) -> None:
+        """It stays in force, and the status says what that means."""
+        bench.control.allegiance.adopt_crls(CrlNews((LATE, CURRENT)))
+        bench.control.allegiance.tell_outdated()
+        told = [text for kind, text in events(bench.control) if kind == "crl-outdated"]
+        assert len(told) == 1
+        assert "expected a newer one" in told[0]
+        (problem,) = ControlReporter(bench.control)._problems()
+        assert (problem["object"], problem["field"]) == (LATE.issuer, "nextUpdate")
+        lists = ControlReporter(bench.control)._certificates()["revocation_lists"]
+        assert [each["outdated"] for each in lists] == [True, False]
+
+
+class TestTrust:
+    def test_is_in_force_when_every_worker_says_so(self, bench: Bench) -> None:
+        """The slowest one counts; one that has just started has none."""
+        control = bench.control
+        assert control.workers.trust_version == 0
+        control.allegiance.adopt(Trust(5, BUNDLE))
+        installed(control, 5, 4)
+        assert control.workers.trust_version == 4
+        installed(control, 5, 5)
+        assert control.workers.trust_version == 5
+        control.workers.slots[1].trust_version = None
+        assert control.workers.trust_version == 0
+
+    def test_no_report_before_that(self, bench: Bench) -> None:
+        """The authority must not take a node for further than it is."""
+        control = bench.control
+        control.allegiance.adopt(Trust(5, BUNDLE))
+        assert control.allegiance.report() is None
+        installed(control, 5, None)
+        assert control.allegiance.report() is None
+        installed(control, 5, 5)
+        report = control.allegiance.report()
+        assert report is not None
+        assert (report.node, report.version) == ("n1", 5)
+
+    def test_the_status_says_how_far_it_has_got(self, bench: Bench) -> None:
+        """Version here, at each worker and at the authority; what is on its way out."""
+        control = bench.control
+        (anchor,) = BUNDLE.anchors
+        names = frozenset({anchor.fingerprint})
+        control.allegiance.adopt(Trust(5, BUNDLE, retiring=names))
+        control.allegiance.install(credential_for(AUTHORITY, WEB, NOW))
+        installed(control, 5, 4)
+        control.allegiance.reports.acknowledged = 3
+        told = ControlReporter(control)._certificates()
+        assert told["trust"] == {
+            "version": 5,
+            "workers": [{"worker": 0, "version": 5}, {"worker": 1, "version": 4}],
+            "acknowledged": 3,
+            "error": None,
+            "retiring": [anchor.fingerprint],
+            "tainted": [],
+        }
+        assert told["bundle"][0]["state"] == "retiring"
+        assert control.allegiance.chains[WEB].anchor == anchor.fingerprint
+        control.allegiance.adopt(Trust(6, BUNDLE, tainted=names, retiring=names))
+        told = ControlReporter(control)._certificates()
+        assert told["bundle"][0]["state"] == "tainted"
