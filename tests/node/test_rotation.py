@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.demo.report import Notes
 from tests.demo.rotation.steps import STEPS
-from tests.demo.rotation.traffic import Traffic
+from tests.demo.rotation.traffic import PORT, Traffic
 from tests.demo.rotation.world import Effort, World, built
 from tests.lab import system
+from tests.lab.certificates import Credential
 from tests.lab.topology import random_run
+from tests.node.peer import Peer
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +66,42 @@ def test_a_leaked_key(rotating: World) -> None:
         assert (listed["revoked"], listed["outdated"]) == (1, False)
     messages = [e["message"] for e in world.agents["n2"].ask("events")["events"]]
     assert any(f"certificate {leaked['serial']} of" in text for text in messages)
+
+
+def test_a_thief_of_an_issuer(rotating: World, tmp_path: Path) -> None:
+    """
+    With its key he is whoever he likes, until it is tainted: then he is refused, told
+    so, and nobody else is.
+    """
+    world = rotating
+    forged = world.identity.stolen().issue(tmp_path, identity("web"))
+    assert status_of(world, forged) == "200"
+    name = world.authority()["issuer"]["fingerprint"]
+    assert world.ca("taint", name).returncode == 0
+    agent = world.agents["n2"]
+    system.wait_until(
+        lambda: name in agent.ask("certificates")["trust"]["tainted"], "the news", 10
+    )
+    assert status_of(world, forged) is None
+    messages = [each["message"] for each in agent.ask("events")["events"]]
+    said = [text for text in messages if text.startswith("tunnel from")]
+    assert f"is under the tainted issuer {name}" in said[-1]
+    traffic = Traffic()
+    traffic.stream(world.pods["web"], world.pods["api"], 1)
+
+
+def status_of(world: World, credential: Credential) -> str | None:
+    """What api's agent answers to a CONNECT of whoever this is, from node 1."""
+    to = world.pods["api"].address.v4
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(credential.chain, credential.key)
+    sock = system.in_namespace(
+        world.lab.nodes["n1"].netns, lambda: socket.create_connection((to, 15008), 5)
+    )
+    with context.wrap_socket(sock) as tls:
+        return Peer(tls).connect(f"{to}:{PORT}")
 
 
 def identity(name: str) -> str:
