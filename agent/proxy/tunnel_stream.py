@@ -335,6 +335,8 @@ class TunnelStream:
 
     def _deliver_end(self) -> None:
         """The peer sends no more; the application hears it after the backlog."""
+        if self._failure is not None:
+            return  # bytes before this end were dropped: it would be no end in order
         self._end_received = True
         if not self._backlog:
             self._shut_down()

@@ -22,16 +22,20 @@ import pytest
 import trio
 import trio.testing
 
+from agent.errors import PodlockError
+from agent.hbone.connection import ConnectRequest
+from agent.hbone.events import StreamEnded
 from agent.proxy.relay import relay
-from agent.proxy.session import Traffic
+from agent.proxy.session import Meter, Traffic
 from agent.proxy.sockets import LINGER_RESET, closing
 from agent.proxy.tunnel_stream import ApplicationGone
 from agent.tcp import tune
-from tests.unit.proxy.joined import data_path, joined, tcp_pair
+from tests.unit.proxy.joined import data_path, joined, scripted, tcp_pair
 
 TIMES: Final = 200
 BUFFER_BYTES: Final = 32768
 PIECE: Final = bytes(65536)
+ESTABLISHED: Final = 1  # tcp_states.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,3 +171,37 @@ async def test_through_a_tunnel(client_leaves: bool) -> None:
                 small_buffers(leaver, other, *ends.ours)
                 endings.add((await leave_by_reset(leaver, other, now), now))
     assert {how for how, _ in endings} == {"ECONNRESET"}, endings
+
+
+async def test_a_failed_stream_ends_nothing_in_order() -> None:
+    """
+    What waited for the application was dropped, so the peer's end of file, which may
+    come before the connection's task hears, would be a lie: it sees a reset.
+    """
+    app, sock = tcp_pair()
+    for each in (app, sock):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    async with scripted() as ends:
+        stream = ends.tunnel.open_stream(ConnectRequest("10.0.0.2:80"))
+        await ends.hear()
+        ends.codec.accept(1)
+        ends.say(bytes(1 << 19), 1)
+        assert await stream.answer() == 200
+
+        async def carry() -> None:
+            with pytest.raises(PodlockError, match="revoked"), closing(sock):
+                await stream.relay(sock, Meter(Traffic(), True))
+
+        ends.nursery.start_soon(carry)
+        with trio.fail_after(5):
+            while stream._app is None:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert stream._backlog
+        stream.fail(PodlockError("revoked"))
+        stream.hear(StreamEnded(1))
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        assert state == ESTABLISHED  # no FIN was queued
+        await trio.testing.wait_all_tasks_blocked()
+    assert sock.fileno() < 0
+    app.close()
