@@ -3,6 +3,7 @@ What a person types: `podlock COMMAND`.
 
     run         the agent of one node
     status ...  what the agent tells: one command per document
+    check       what is wrong, as findings and an exit code
     authz ...   who may talk to whom, asked beforehand: check, who-can, diff, suggest
     config      what is set, and whether it is valid
     identity    the identity service, and tokens for it
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import ask, authz, ca, identity, operate, policy, settings
+from agent.cli import ask, authz, ca, check, identity, operate, policy, settings
 from agent.cli.group import PodlockGroup
 
 
@@ -30,6 +31,7 @@ def podlock() -> None:
 for command in (
     operate.run,
     *ask.COMMANDS,
+    check.check,
     authz.authz,
     settings.config,
     identity.identity,

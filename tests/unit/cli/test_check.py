@@ -1,0 +1,61 @@
+"""What is wrong with an agent is listed, and tells a script by its exit code."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.status import client
+from tests.unit.status.samples import status
+
+from .conftest import Type
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    document = {**status(), **changes}
+    monkeypatch.setattr(client, "fetch", lambda *_asked: document)
+
+
+def test_nothing(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A well agent: exit code 0."""
+    answering(monkeypatch, not_ready_because=[], problems=[])
+
+    result = type_("check", "--socket", "/s")
+
+    assert (result.exit_code, result.stdout) == (0, "nothing is wrong\n")
+
+
+def test_an_object_that_asks_for_too_much(
+    type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Object, field and message, for people and for programs."""
+    problem = {
+        "object": "Istio AuthorizationPolicy shop/api",
+        "field": "spec.rules[0].to[0].operation.methods",
+        "message": "is HTTP, which is not enforced here",
+    }
+    answering(monkeypatch, not_ready_because=[], problems=[problem])
+
+    text, data = type_("check"), type_("check", "--json")
+
+    assert text.exit_code == data.exit_code == 1
+    assert text.stdout.splitlines() == [
+        "Istio AuthorizationPolicy shop/api: spec.rules[0].to[0].operation.methods: "
+        "is HTTP, which is not enforced here",
+        "1 findings",
+    ]
+    assert json.loads(data.stdout) == {"well": False, "findings": [problem]}
+
+
+def test_the_agent_itself(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not ready, and a mode that could not be had."""
+    same_node = {**status()["same_node"], "reason": "no SOCK_DESTROY"}
+    answering(monkeypatch, not_ready_because=["why"], problems=[], same_node=same_node)
+
+    assert type_("check", "--socket", "/s").stdout.splitlines() == [
+        "agent: not ready: why",
+        "agent: same_node: tunnel: no SOCK_DESTROY",
+        "2 findings",
+    ]
