@@ -3,6 +3,7 @@ What a person types: `podlock COMMAND`.
 
     run         the agent of one node
     status ...  what the agent tells: one command per document
+    check       what would keep an agent from working
     config      what is set, and whether it is valid
     identity    the identity service, and tokens for it
     ca          the certificate authority's files
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import click
 
-from agent.cli import ask, authority, operate, settings
+from agent.cli import ask, authority, check, operate, settings
 from agent.cli.group import PodlockGroup
 
 
@@ -28,6 +29,7 @@ def podlock() -> None:
 for command in (
     operate.run,
     *ask.COMMANDS,
+    check.check,
     settings.config,
     authority.identity,
     authority.ca,
