@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from agent.app.announcing import Announcer, Silent
 from agent.app.direct import Direct
 from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
@@ -64,7 +65,10 @@ class Control:
         enrolment: Enrolment,
         source: CertificateSource,
         direct: MakeDirect | None = None,
+        announcer: Announcer | None = None,
+        missing: Callable[[], list[str]] = list,
     ) -> None:
+        """`missing`: why the objects that are known are not all, for people."""
         self.config = config
         self.cgroup = cgroup
         self.started = time.time()
@@ -80,6 +84,8 @@ class Control:
         self._world = instructions.WorldUpdated(Snapshot())
         self._captured_as: dict[str, Workload] = {}
         self._credentials: dict[SpiffeId, Credential] = {}
+        self._announcer = announcer or Silent()
+        self._missing = missing
         self._registry = registry
         self._enrolment = enrolment
         self.renewer = Renewer(source, config.trust_domain, self._install, self._trust)
@@ -135,13 +141,15 @@ class Control:
             u: why for u, why in self.waiting.items() if u in self.view.pods
         }
         self._judge_direct()
+        if self.loaded:
+            self._announcer.in_mesh(self.captures, self.view.pods)
 
     @property
     def not_ready_because(self) -> list[str]:
         """What is missing before every pod of this node is in the mesh."""
-        reasons = []
-        if not self.loaded:
-            reasons.append("the manifests have not been read yet")
+        reasons = self._missing()
+        if not self.loaded and not reasons:
+            reasons.append("the objects have not been looked at yet")
         if self.workers.running < len(self.workers.slots):
             reasons.append("a proxy worker is not running")
         reasons += [
@@ -206,6 +214,7 @@ class Control:
         except PodlockError as error:
             if self.waiting.get(uid) != str(error):
                 self._note("capture-failed", pod.key, str(error))
+                self._announcer.refused(pod, str(error))
             self.waiting[uid] = str(error)
             return
         self.captures[uid] = capture
@@ -217,7 +226,9 @@ class Control:
             self.waiting[uid] = str(error)
             return
         self.waiting.pop(uid, None)
-        self._note("captured", pod.key, f"in the mesh as {self._identity(pod)}")
+        text = f"in the mesh as {self._identity(pod)}"
+        self._note("captured", pod.key, text)
+        self._announcer.captured(pod, text)
 
     def _release(self, uid: str) -> None:
         pod = self._captured_as.pop(uid)

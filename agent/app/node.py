@@ -21,6 +21,7 @@ import trio
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
 from agent.app.direct import Direct
+from agent.app.objects import ObjectSource, node_objects
 from agent.app.reporter import ControlReporter
 from agent.app.service import load_authority
 from agent.app.stopping import until_signalled
@@ -30,7 +31,6 @@ from agent.identity.client import IdentityClient
 from agent.identity.clock import utc_now
 from agent.identity.local import EmbeddedIdentity
 from agent.identity.source import CertificateSource
-from agent.kube import directory
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
 from agent.policy.rule import DefaultPolicy
@@ -79,10 +79,14 @@ async def _run(config: Config) -> None:
             DefaultPolicy(config.policy.default_inbound),
             config.policy.cluster_networks,
         ),
+        by_mark=config.kubernetes.is_used,
     )
     maps = RedirectMaps.open(config.redirect.pins)
     try:
-        async with certificate_source(config, registry) as source:
+        async with (
+            certificate_source(config, registry) as source,
+            node_objects(config) as objects,
+        ):
             enrolment = Enrolment(config.redirect.pins, maps)
             control = Control(
                 *(config, loaded.cgroup, registry, enrolment, source),
@@ -92,13 +96,15 @@ async def _run(config: Config) -> None:
                     sockets,
                     enabled=config.same_node == "direct",
                 ),
+                objects.announcer,
+                objects.source.missing,
             )
-            await _serve(config, control)
+            await _serve(config, control, objects.source)
     finally:
         maps.close()
 
 
-async def _serve(config: Config, control: Control) -> None:
+async def _serve(config: Config, control: Control, objects: ObjectSource) -> None:
     assert control.direct is not None
     control.direct.start()
     async with trio.open_nursery() as nursery:
@@ -108,7 +114,7 @@ async def _serve(config: Config, control: Control) -> None:
         )
         await nursery.start(control.renewer.run)
         await nursery.start(control.workers.run)
-        await nursery.start(directory.run, config.manifests, control.adopt)
+        await nursery.start(objects.run, control.adopt)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))

@@ -6,16 +6,19 @@ from datetime import timedelta
 
 import trio
 
+from agent.app.objects import api_client, authority_objects
 from agent.app.stopping import until_signalled
 from agent.config import Config
 from agent.identity import keystore, service
 from agent.identity.authority import Authority
 from agent.identity.clock import utc_now
+from agent.identity.endpoints import CallerCheck
 from agent.identity.token import TokenKey
-from agent.kube import directory
+from agent.kube.client import Client
 from agent.kube.manifests import Change
+from agent.kube.token_review import TokenReviews
 from agent.log import configure, logger
-from agent.workload.registry import Registry
+from agent.workload.running import Running
 
 log = logger()
 
@@ -31,23 +34,38 @@ def serve_identity(config: Config) -> None:
 
 
 async def _serve(config: Config) -> None:
+    if not config.kubernetes.is_used:
+        await _serve_with(config, None)
+        return
+    async with api_client(config) as client:
+        await _serve_with(config, client)
+
+
+async def _serve_with(config: Config, client: Client | None) -> None:
+    """`client`: the API server knows pods and callers; None: manifests, join tokens."""
     authority, token_key = load_authority(config)
-    registry = Registry(config.node, config.trust_domain)
+    running = Running(config.trust_domain)
 
     def adopt(change: Change) -> None:
-        registry.apply(change.objects)
+        running.apply(change.objects.workloads)
         for problem in change.problems:
             log.warning("problem", object=problem.object, message=problem.message)
 
+    callers: CallerCheck = (
+        TokenReviews(client, config.kubernetes.agent)
+        if client
+        else service.JoinTokens(token_key, config.trust_domain)
+    )
+    objects = authority_objects(config, client)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(until_signalled, nursery.cancel_scope)
-        await nursery.start(directory.run, config.manifests, adopt)
+        await nursery.start(objects.run, adopt)
         await nursery.start(
             service.serve,
             service.Settings(bind=config.authority.listen),
             authority,
-            registry,
-            service.JoinTokens(token_key, config.trust_domain),
+            running,
+            callers,
         )
 
 

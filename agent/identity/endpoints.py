@@ -43,11 +43,15 @@ Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Message, Receive], Awaitable[Mapping[str, str]]]
 
 
+class CallersUnknown(PodlockError):
+    """Nobody can be asked who bears a token now; a later try may tell."""
+
+
 class CallerCheck(Protocol):
     """Finds out who bears a token."""
 
     async def caller_of(self, token: str) -> Caller:
-        """Raises: TokenRefused."""
+        """Raises: TokenRefused, CallersUnknown."""
 
 
 class HttpRefusal(PodlockError):
@@ -215,6 +219,8 @@ def _refusal_of(error: Exception) -> HttpRefusal:
             return HttpRefusal(403, error.reason.value, str(error))
         case InvalidAuthority():
             return HttpRefusal(503, "authority_unusable", str(error))
+        case CallersUnknown():
+            return HttpRefusal(503, "callers_unknown", str(error))
         case trio.TooSlowError():
             return HttpRefusal(408, "too_slow", "the request did not come in time")
         case _:

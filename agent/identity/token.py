@@ -50,6 +50,7 @@ class TokenFault(Enum):
     EXPIRED = "token_expired"
     NOT_YET_VALID = "token_not_yet_valid"
     SUBJECT = "token_wrong_subject"
+    NOT_AUTHENTICATED = "token_not_authenticated"
 
 
 class TokenRefused(Refused):

@@ -7,25 +7,33 @@ source, the object and the field.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from agent.kube import kinds
 from agent.kube.convert import (
     InvalidObject,
     convert,
     endpoint_slice,
+    endpoints,
     namespace,
+    node,
     pod,
     service,
+    without_nulls,
 )
 from agent.policy import linkerd
 from agent.policy.linkerd import PolicyObject
 from agent.policy.problem import Problem
-from agent.workload.model import EndpointSlice, Namespace, Service, Workload
+from agent.workload.model import EndpointSlice, Namespace, Node, Service, Workload
 
-KubeObject = Workload | Namespace | Service | EndpointSlice | PolicyObject
+KubeObject = Workload | Namespace | Node | Service | EndpointSlice | PolicyObject
+
+# What has no namespace, of the kinds that are read.
+_CLUSTER_SCOPED: Final = frozenset({("", "Namespace"), ("", "Node")})
 
 
 class ObjectKey(NamedTuple):
@@ -85,17 +93,34 @@ def read(document: object, source: str) -> Reading:
     return Reading(objects=((_key_of(group, kind, value), value),))
 
 
-def without_nulls(value: Any) -> Any:
-    """`value` without the fields that are null, at every depth."""
-    if isinstance(value, dict):
-        return {
-            name: without_nulls(item)
-            for name, item in value.items()
-            if item is not None
-        }
-    if isinstance(value, list):
-        return [without_nulls(item) for item in value]
-    return value
+def read_json(raw: bytes, group: str, kind: str, source: str) -> Reading:
+    """Read one object of a kind that is known from where it came: an API server."""
+    try:
+        value = _READERS[group, kind].read(raw)
+    except (InvalidObject, msgspec.DecodeError, RecursionError) as error:
+        field = error.field if isinstance(error, InvalidObject) else ""
+        text = error.message if isinstance(error, InvalidObject) else str(error)
+        document = _decoded(raw)
+        key = _key(group, kind, document) if isinstance(document, dict) else None
+        name = f"{key.namespace}/{key.name}".strip("/") if key else "without a name"
+        problem = Problem(f"{source}: {kind} {name}", field, text)
+        return Reading(faults=(Fault(key, problem),))
+    return Reading(objects=((_key_of(group, kind, value), value),))
+
+
+def _decoded(raw: bytes) -> object:
+    """JSON that may be anything, or None where it is none."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def policy_kinds() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Group, kind and versions, best first, of each policy kind that is read."""
+    for (group, kind), reader in _READERS.items():
+        if group not in ("", "discovery.k8s.io"):
+            yield group, kind, reader.versions
 
 
 def _read_list(document: Mapping[str, Any], source: str, title: str) -> Reading:
@@ -145,12 +170,12 @@ def _key(group: str, kind: str, document: Mapping[str, Any]) -> ObjectKey | None
     name, within = metadata.get("name"), metadata.get("namespace") or "default"
     if not isinstance(name, str) or not isinstance(within, str):
         return None
-    within = "" if (group, kind) == ("", "Namespace") else within
+    within = "" if (group, kind) in _CLUSTER_SCOPED else within
     return ObjectKey(_full_kind(group, kind), within, name)
 
 
 def _key_of(group: str, kind: str, value: KubeObject) -> ObjectKey:
-    within = "" if isinstance(value, Namespace) else value.namespace
+    within = "" if isinstance(value, Namespace | Node) else value.namespace
     return ObjectKey(_full_kind(group, kind), within, value.name)
 
 
@@ -171,7 +196,9 @@ _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
     ("", "Pod"): _Reader(("v1",), pod),
     ("", "Namespace"): _Reader(("v1",), namespace),
     ("", "Service"): _Reader(("v1",), service),
-    ("discovery.k8s.io", "EndpointSlice"): _Reader(("v1",), endpoint_slice),
+    ("", "Node"): _Reader(("v1",), node),
+    ("", "Endpoints"): _Reader(("v1",), endpoints),
+    ("discovery.k8s.io", "EndpointSlice"): _Reader(("v1", "v1beta1"), endpoint_slice),
     (linkerd.GROUP, "Server"): _Reader(
         ("v1beta3", "v1beta2", "v1beta1"), _policy(linkerd.Server)
     ),

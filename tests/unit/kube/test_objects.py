@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.kube.objects import ObjectKey, read, without_nulls
+from agent.kube.convert import without_nulls
+from agent.kube.objects import ObjectKey, read
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
 SERVER: dict[str, Any] = {

@@ -1,0 +1,129 @@
+"""Where objects come from: a directory of manifests, or an API server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from agent.app.announcing import Announcer, Silent
+from agent.config import Config, ConfigError
+from agent.identity.clock import chance, utc_now
+from agent.kube import directory
+from agent.kube.access import Access, InvalidAccess, in_cluster, parse_kubeconfig
+from agent.kube.announcer import Announcer as ApiAnnouncer
+from agent.kube.client import Client
+from agent.kube.manifests import Change
+from agent.kube.resources import of_authority, of_node
+from agent.kube.source import NetnsOf, Source, nowhere
+
+OnChange = Callable[[Change], None]
+
+
+class ObjectSource(Protocol):
+    """What control and the identity service ask of a source."""
+
+    async def run(
+        self,
+        on_change: OnChange,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Call `on_change` with all that is in force, at first and after changes."""
+
+    def missing(self) -> list[str]:
+        """Why what was told is not all that there is, for people."""
+
+
+class Manifests:
+    """A directory of manifests."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_read = False
+
+    async def run(
+        self,
+        on_change: OnChange,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Started once the directory was read."""
+
+        def told(change: Change) -> None:
+            self._is_read = True
+            on_change(change)
+
+        await directory.run(self._path, told, task_status=task_status)
+
+    def missing(self) -> list[str]:
+        """What is wrong with a file is in the Change."""
+        return [] if self._is_read else ["the manifests have not been read yet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a node's objects come from, and who is told what became of its pods."""
+
+    source: ObjectSource
+    announcer: Announcer
+
+
+@asynccontextmanager
+async def node_objects(
+    config: Config, netns_of: NetnsOf = nowhere
+) -> AsyncIterator[Surroundings]:
+    """
+    For the agent of a node. Raises: ConfigError.
+
+    `netns_of`: the path of a pod's network namespace, by uid, where an API server says
+    who runs here and not where.
+    """
+    if not config.kubernetes.is_used:
+        yield Surroundings(Manifests(config.manifests), Silent())
+        return
+    async with api_client(config) as client, trio.open_nursery() as nursery:
+        source = Source(client, of_node(config.node), chance=chance, netns_of=netns_of)
+        announcer = ApiAnnouncer(
+            *(client, config.node, source.own_pods), chance=chance, clock=utc_now
+        )
+        nursery.start_soon(announcer.run)
+        yield Surroundings(source, announcer)
+        nursery.cancel_scope.cancel()
+
+
+def authority_objects(config: Config, client: Client | None) -> ObjectSource:
+    """For the identity service; `client` where objects come from an API server."""
+    if client is None:
+        return Manifests(config.manifests)
+    return Source(client, of_authority(), chance=chance)
+
+
+@asynccontextmanager
+async def api_client(config: Config) -> AsyncIterator[Client]:
+    """The API server that the configuration names. Raises: ConfigError."""
+    try:
+        client = Client(await trio.to_thread.run_sync(access_of, config))
+    except InvalidAccess as error:
+        where = config.kubernetes.kubeconfig or config.kubernetes.credentials
+        raise ConfigError(f"kubernetes: {where}: {error}") from error
+    async with client:
+        yield client
+
+
+def access_of(config: Config) -> Access:
+    """Raises: InvalidAccess, ConfigError."""
+    kubernetes = config.kubernetes
+    path = kubernetes.kubeconfig
+    if path is None:
+        assert kubernetes.server is not None
+        return in_cluster(kubernetes.server, kubernetes.credentials)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        raise ConfigError(f"kubernetes.kubeconfig: {path}: {reason}") from error
+    return parse_kubeconfig(data, path.parent)
