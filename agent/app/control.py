@@ -145,13 +145,19 @@ class Control:
             self._announcer.in_mesh(self.captures, self.view.pods)
 
     @property
-    def not_ready_because(self) -> list[str]:
-        """What is missing before every pod of this node is in the mesh."""
+    def not_serving_because(self) -> list[str]:
+        """What is missing before this node can take pods into the mesh."""
         reasons = self._missing()
         if not self.loaded and not reasons:
             reasons.append("the objects have not been looked at yet")
         if self.workers.running < len(self.workers.slots):
             reasons.append("a proxy worker is not running")
+        return reasons
+
+    @property
+    def not_ready_because(self) -> list[str]:
+        """What is missing before every pod of this node is in the mesh."""
+        reasons = self.not_serving_because
         reasons += [
             f"no valid certificate for {status.identity}: {status.state.value}"
             for status in self.renewer.report()

@@ -37,7 +37,7 @@ from agent.policy.rule import DefaultPolicy
 from agent.redirect import program, sockets
 from agent.redirect.enrolment import Enrolment
 from agent.redirect.kernel import RedirectMaps
-from agent.status import server
+from agent.status import readiness, server
 from agent.workload.registry import Registry
 
 log = logger()
@@ -115,6 +115,12 @@ async def _serve(config: Config, control: Control, objects: ObjectSource) -> Non
         await nursery.start(control.renewer.run)
         await nursery.start(control.workers.run)
         await nursery.start(objects.run, control.adopt)
+        if config.status.readiness:
+            await nursery.start(
+                readiness.serve,
+                config.status.readiness,
+                lambda: control.not_serving_because,
+            )
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
@@ -147,7 +153,7 @@ async def certificate_source(
         if not where.exists():
             keystore.create(where, config.trust_domain, now=utc_now())
             log.info("authority created", directory=str(where))
-        authority, _ = load_authority(config)
+        authority = load_authority(config)
         yield EmbeddedIdentity(authority, registry, config.node)
         return
     assert identity.anchors is not None

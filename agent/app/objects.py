@@ -12,6 +12,7 @@ from typing import Protocol
 import trio
 
 from agent.app.announcing import Announcer, Silent
+from agent.app.sandboxes import Sandboxes
 from agent.config import Config, ConfigError
 from agent.identity.clock import chance, utc_now
 from agent.kube import directory
@@ -20,7 +21,8 @@ from agent.kube.announcer import Announcer as ApiAnnouncer
 from agent.kube.client import Client
 from agent.kube.manifests import Change
 from agent.kube.resources import of_authority, of_node
-from agent.kube.source import NetnsOf, Source, nowhere
+from agent.kube.source import Source
+from agent.redirect.pod_netns import PodNamespaces, hierarchies
 
 OnChange = Callable[[Change], None]
 
@@ -73,26 +75,29 @@ class Surroundings:
 
 
 @asynccontextmanager
-async def node_objects(
-    config: Config, netns_of: NetnsOf = nowhere
-) -> AsyncIterator[Surroundings]:
-    """
-    For the agent of a node. Raises: ConfigError.
-
-    `netns_of`: the path of a pod's network namespace, by uid, where an API server says
-    who runs here and not where.
-    """
+async def node_objects(config: Config) -> AsyncIterator[Surroundings]:
+    """For the agent of a node. Raises: ConfigError."""
     if not config.kubernetes.is_used:
         yield Surroundings(Manifests(config.manifests), Silent())
         return
     async with api_client(config) as client, trio.open_nursery() as nursery:
-        source = Source(client, of_node(config.node), chance=chance, netns_of=netns_of)
+        namespaces = PodNamespaces(hierarchies())
+        source = Source(
+            client,
+            of_node(config.node),
+            chance=chance,
+            netns_of=namespaces.path,
+            addresses_of=namespaces.addresses,
+        )
         announcer = ApiAnnouncer(
             *(client, config.node, source.own_pods), chance=chance, clock=utc_now
         )
         nursery.start_soon(announcer.run)
-        yield Surroundings(source, announcer)
-        nursery.cancel_scope.cancel()
+        try:
+            yield Surroundings(Sandboxes(source, namespaces), announcer)
+        finally:
+            nursery.cancel_scope.cancel()
+            namespaces.close()
 
 
 def authority_objects(config: Config, client: Client | None) -> ObjectSource:

@@ -13,7 +13,6 @@ from agent.identity import keystore, service
 from agent.identity.authority import Authority
 from agent.identity.clock import utc_now
 from agent.identity.endpoints import CallerCheck
-from agent.identity.token import TokenKey
 from agent.kube.client import Client
 from agent.kube.manifests import Change
 from agent.kube.token_review import TokenReviews
@@ -43,7 +42,6 @@ async def _serve(config: Config) -> None:
 
 async def _serve_with(config: Config, client: Client | None) -> None:
     """`client`: the API server knows pods and callers; None: manifests, join tokens."""
-    authority, token_key = load_authority(config)
     running = Running(config.trust_domain)
 
     def adopt(change: Change) -> None:
@@ -51,10 +49,13 @@ async def _serve_with(config: Config, client: Client | None) -> None:
         for problem in change.problems:
             log.warning("problem", object=problem.object, message=problem.message)
 
+    authority = load_authority(config)
     callers: CallerCheck = (
         TokenReviews(client, config.kubernetes.agent)
         if client
-        else service.JoinTokens(token_key, config.trust_domain)
+        else service.JoinTokens(
+            keystore.load_token_key(config.authority.directory), config.trust_domain
+        )
     )
     objects = authority_objects(config, client)
     async with trio.open_nursery() as nursery:
@@ -69,9 +70,9 @@ async def _serve_with(config: Config, client: Client | None) -> None:
         )
 
 
-def load_authority(config: Config) -> tuple[Authority, TokenKey]:
+def load_authority(config: Config) -> Authority:
     """The authority of `config`, with its lifetime. Raises: InvalidKeystore."""
-    return keystore.load(
+    return keystore.load_authority(
         config.authority.directory,
         config.trust_domain,
         now=utc_now(),

@@ -133,6 +133,7 @@ class LogSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSettings:
     socket: Path  # default: run_dir/agent.sock
+    readiness: SocketAddress | None = None  # HTTP for the kubelet's probes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,8 +101,20 @@ def load(
     now: datetime,
     lifetime: timedelta = WORKLOAD_LIFETIME,
 ) -> tuple[Authority, TokenKey]:
+    """Read the authority and the token key. Raises: InvalidKeystore."""
+    authority = load_authority(directory, trust_domain, now=now, lifetime=lifetime)
+    return authority, load_token_key(directory)
+
+
+def load_authority(
+    directory: Path,
+    trust_domain: TrustDomain,
+    *,
+    now: datetime,
+    lifetime: timedelta = WORKLOAD_LIFETIME,
+) -> Authority:
     """
-    Read the authority and the token key.
+    Read the authority alone, where no join tokens are used.
 
     The anchor's own key is not needed: it may be kept offline. Raises:
     InvalidKeystore for a missing or unreadable file, a key that others can read, and
@@ -118,13 +130,12 @@ def load(
     issuer_key = _parsed(key_path, lambda: PrivateKey.parse(_read_secret(key_path)))
     issuer_path = directory / ISSUER_CERTIFICATE
     issuer_pem = _read(issuer_path)
-    authority = _parsed(
+    return _parsed(
         issuer_path,
         lambda: Authority.assemble(
             bundle, issuer_pem, issuer_key, now=now, lifetime=lifetime
         ),
     )
-    return authority, load_token_key(directory)
 
 
 def load_token_key(directory: Path) -> TokenKey:

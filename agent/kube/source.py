@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from agent.addresses import IPAddress
 from agent.kube.manifests import Change, collect
 from agent.kube.objects import KubeObject
 from agent.kube.reflector import Api, News, Reflector
@@ -40,11 +41,17 @@ _TRIMS: Final[dict[str, Trim]] = {
 }
 
 NetnsOf = Callable[[str], str | None]
+AddressesOf = Callable[[str], tuple[IPAddress, ...]]
 
 
 def nowhere(_uid: str) -> str | None:
     """For a process that captures no pods."""
     return None
+
+
+def unaddressed(_uid: str) -> tuple[IPAddress, ...]:
+    """For a process that captures no pods."""
+    return ()
 
 
 class Source:
@@ -58,10 +65,15 @@ class Source:
         chance: Callable[[], float],
         clock: Callable[[], float] = time.time,
         netns_of: NetnsOf = nowhere,
+        addresses_of: AddressesOf = unaddressed,
     ) -> None:
-        """`netns_of`: where the network namespace of a pod of this node is, by uid."""
+        """
+        `netns_of`: where the network namespace of a pod of this node is, by uid.
+        `addresses_of`: the addresses found in it, for as long as its status has none.
+        """
         self._clock = clock
         self._netns_of = netns_of
+        self._addresses_of = addresses_of
         self._news = trio.Event()
         self._stores: dict[str, Store] = {}
         self._reflectors: list[Reflector] = []
@@ -113,7 +125,13 @@ class Source:
     def change(self) -> Change:
         """What is in force now, and what is wrong now."""
         found = merged(self._stores.values())
-        values = [self._placed(value) for value in found.values()]
+        claimed = {
+            ip
+            for value in found.values()
+            if isinstance(value, Workload) and not value.finished
+            for ip in value.addresses
+        }
+        values = [self._placed(value, claimed) for value in found.values()]
         lost = {key for store in self._stores.values() for key in store.lost}
         problems = [
             problem for store in self._stores.values() for problem in store.problems
@@ -160,11 +178,23 @@ class Source:
             return "what was heard before stays in force, what is new waits"
         return "no pod joins the mesh before that"
 
-    def _placed(self, value: KubeObject) -> KubeObject:
-        if not isinstance(value, Workload):
+    def _placed(self, value: KubeObject, claimed: Set[IPAddress]) -> KubeObject:
+        """
+        A pod of this node with its namespace, and with the addresses found there.
+
+        The kubelet tells a pod's address when its containers run already. What the
+        namespace itself says counts until then, unless it is `claimed`: somebody's by
+        the API server's word, who else could be robbed of it.
+        """
+        if not isinstance(value, Workload) or value.host_network:
             return value
         netns = self._netns_of(value.uid)
-        return replace(value, netns=netns) if netns else value
+        if netns is None:
+            return value
+        addresses = value.addresses or tuple(
+            ip for ip in self._addresses_of(value.uid) if ip not in claimed
+        )
+        return replace(value, netns=netns, addresses=addresses)
 
     def _hear(self, store: Store, event: News, served: Served) -> None:
         if store.apply(event, served):

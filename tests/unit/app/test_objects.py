@@ -9,11 +9,11 @@ import trio
 
 from agent.app.announcing import Silent
 from agent.app.objects import Manifests, access_of, api_client, node_objects
+from agent.app.sandboxes import Sandboxes
 from agent.config import ConfigError, resolve
 from agent.kube.access import InvalidAccess
 from agent.kube.announcer import Announcer
 from agent.kube.manifests import Change
-from agent.kube.source import Source
 from tests.cluster.credentials import Authority
 
 
@@ -51,7 +51,7 @@ class TestApiServer:
             tmp_path / "token",
         )
         async with node_objects(config) as surroundings:
-            assert isinstance(surroundings.source, Source)
+            assert isinstance(surroundings.source, Sandboxes)
             assert isinstance(surroundings.announcer, Announcer)
 
     async def test_a_kubeconfig_that_cannot_be_used(self, tmp_path: Path) -> None:
