@@ -8,8 +8,8 @@ The map of the house, by noun. Imports only go down this list (`./run lint` chec
     config     one YAML file, flags and environment -> each part's Settings
     status     what we tell: documents and the local status socket
     proxy      what we do with a connection: TLS, tunnels, relay
-    redirect   how traffic reaches us: eBPF programs, maps, listeners in pods' netns
-    kube       where we learn of objects: manifests in a directory
+    redirect   how traffic reaches us: eBPF programs, maps, where pods live, listeners
+    kube       where we learn of objects: manifests in a directory, or an API server
     workload   what runs where: pods, services, the directory that locates a peer
     policy     who may talk to whom, with a reason for every no
     identity   who a workload is: SPIFFE, certificates, the authority, renewal

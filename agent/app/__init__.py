@@ -9,6 +9,8 @@ The composition root: the only place where the parts meet.
               the connections, world is what they are judged by
     reporter  control's state as the status documents
     service   `podlock identity serve`
+    objects   where objects come from; announcing: who is told of captures
+    checks    `podlock check --pre`
 
 A worker imports this package too, so nothing is imported here before it is needed:
 what only control needs (HTTP, YAML) is not resident in a worker.
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.config import Config
+    from agent.kube.preflight import Finding
 
 
 def run(config: Config) -> None:
@@ -34,6 +37,13 @@ def serve_identity(config: Config) -> None:
     from agent.app import service
 
     service.serve_identity(config)
+
+
+def check_before(config: Config) -> list[Finding]:
+    """What would keep an agent from working here. Raises: ConfigError."""
+    from agent.app import checks
+
+    return checks.before(config)
 
 
 def remove_redirect(config: Config) -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.app.allegiance import Allegiance
+from agent.app.announcing import Announcer, Silent
 from agent.app.direct import Direct
 from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
@@ -62,7 +63,10 @@ class Control:
         enrolment: Enrolment,
         source: CertificateSource,
         direct: MakeDirect | None = None,
+        announcer: Announcer | None = None,
+        missing: Callable[[], list[str]] = list,
     ) -> None:
+        """`missing`: why the objects that are known are not all, for people."""
         self.config = config
         self.cgroup = cgroup
         self.started = time.time()
@@ -78,6 +82,8 @@ class Control:
         self._stopping = False
         self._world = instructions.WorldUpdated(Snapshot())
         self._captured_as: dict[str, Workload] = {}
+        self._announcer = announcer or Silent()
+        self._missing = missing
         self._registry = registry
         self._enrolment = enrolment
         self.workers = Workers(config, self._state, self._hear, self._lost)
@@ -136,13 +142,16 @@ class Control:
             u: why for u, why in self.waiting.items() if u in self.view.pods
         }
         self._judge_direct()
+        if self.loaded:
+            wanted = self.view.pods.keys() | self.view.unplaced
+            self._announcer.in_mesh(self.captures, wanted)
 
     @property
     def not_ready_because(self) -> list[str]:
         """What is missing before every pod of this node is in the mesh."""
-        reasons = []
-        if not self.loaded:
-            reasons.append("the manifests have not been read yet")
+        reasons = self._missing()
+        if not self.loaded and not reasons:
+            reasons.append("the objects have not been looked at yet")
         if self.workers.running < len(self.workers.slots):
             reasons.append("a proxy worker is not running")
         reasons += [
@@ -172,7 +181,9 @@ class Control:
     def _forget_strangers(self) -> None:
         """Release what an earlier agent captured and nobody wants any more."""
         try:
-            strangers = self._enrolment.forget_strangers(self.view.pods.keys())
+            # A pod that is in the mesh still, and not found yet, is no stranger.
+            known = self.view.pods.keys() | self.view.unplaced
+            strangers = self._enrolment.forget_strangers(known)
         except (PodlockError, OSError) as error:
             self._note("release-failed", "pods of an earlier agent", str(error))
             return
@@ -207,6 +218,7 @@ class Control:
         except PodlockError as error:
             if self.waiting.get(uid) != str(error):
                 self._note("capture-failed", pod.key, str(error))
+                self._announcer.refused(pod, str(error))
             self.waiting[uid] = str(error)
             return
         self.captures[uid] = capture
@@ -218,7 +230,9 @@ class Control:
             self.waiting[uid] = str(error)
             return
         self.waiting.pop(uid, None)
-        self._note("captured", pod.key, f"in the mesh as {self._identity(pod)}")
+        text = f"in the mesh as {self._identity(pod)}"
+        self._note("captured", pod.key, text)
+        self._announcer.captured(pod, text)
 
     def _release(self, uid: str) -> None:
         pod = self._captured_as.pop(uid)

@@ -26,6 +26,7 @@ from agent.app.descriptors import allow_descriptors
 from agent.app.direct import Direct
 from agent.app.dumps import forbid_dumps
 from agent.app.federation import keep_federated
+from agent.app.objects import ObjectSource, node_objects
 from agent.app.reporter import ControlReporter
 from agent.app.stopping import until_signalled
 from agent.config import Config
@@ -34,7 +35,6 @@ from agent.identity.client import IdentityClient
 from agent.identity.local import EmbeddedIdentity
 from agent.identity.source import CertificateSource
 from agent.identity.workload_api import WorkloadApi, require_package
-from agent.kube import directory
 from agent.kube.manifests import Change
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
@@ -86,10 +86,14 @@ async def _run(config: Config) -> None:
             config.policy.cluster_networks,
             config.policy.root_namespace,
         ),
+        by_mark=config.kubernetes.is_used,
     )
     maps = RedirectMaps.open(config.redirect.pins)
     try:
-        async with certificate_source(config, registry) as (source, authority):
+        async with (
+            certificate_source(config, registry) as (source, authority),
+            node_objects(config) as objects,
+        ):
             enrolment = Enrolment(config.redirect.pins, maps)
             control = Control(
                 *(config, loaded.cgroup, registry, enrolment, source),
@@ -99,14 +103,19 @@ async def _run(config: Config) -> None:
                     sockets,
                     enabled=config.same_node == "direct",
                 ),
+                objects.announcer,
+                objects.source.missing,
             )
-            await _serve(config, control, authority)
+            await _serve(config, control, objects.source, authority)
     finally:
         maps.close()
 
 
 async def _serve(
-    config: Config, control: Control, authority: RunningAuthority | None
+    config: Config,
+    control: Control,
+    objects: ObjectSource,
+    authority: RunningAuthority | None,
 ) -> None:
     def tell(kind: str, subject: str, text: str) -> None:
         control.events.add(kind, subject, text, time.time())
@@ -128,7 +137,7 @@ async def _serve(
             adopt = control.allegiance.adopt_crls
             await nursery.start(crl_files.run, config.identity.crl, adopt)
         await nursery.start(control.workers.run)
-        await nursery.start(directory.run, config.manifests, partial(_adopt, control))
+        await nursery.start(objects.run, partial(_adopt, control))
         nursery.start_soon(control.allegiance.reports.run)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)

@@ -6,20 +6,22 @@ from functools import partial
 
 import trio
 
-from agent.app.authority import open_authority
+from agent.app.authority import RunningAuthority, open_authority
 from agent.app.dumps import forbid_dumps
 from agent.app.federation import keep_federated
+from agent.app.objects import api_client, authority_objects
 from agent.app.stopping import until_signalled
 from agent.config import Config
 from agent.identity import service
 from agent.identity.clock import utc_now
 from agent.identity.endpoints import Limits
 from agent.identity.limits import Rate
-from agent.identity.reviewing import JoinTokens, UsedTokens
-from agent.kube import directory
+from agent.identity.reviewing import JoinTokens, TokenReviewer, UsedTokens
+from agent.kube.client import Client
 from agent.kube.manifests import Change
+from agent.kube.token_review import TokenReviews
 from agent.log import configure, logger
-from agent.workload.registry import Registry
+from agent.workload.running import Running
 
 log = logger()
 
@@ -36,22 +38,30 @@ def serve_identity(config: Config) -> None:
 
 
 async def _serve(config: Config) -> None:
-    registry = Registry(config.node, config.trust_domain)
-    running = open_authority(config, registry, "service")
-    store, settings = running.source.store, config.authority
-    used = UsedTokens.open(settings.directory, utc_now())
-    tokens = JoinTokens(store.token_key(), config.trust_domain, used)
+    if not config.kubernetes.is_used:
+        await _serve_with(config, None)
+        return
+    async with api_client(config) as client:
+        await _serve_with(config, client)
+
+
+async def _serve_with(config: Config, client: Client | None) -> None:
+    """`client`: the API server knows pods and callers; None: manifests, join tokens."""
+    pods = Running(config.trust_domain)
+    running = open_authority(config, pods, "service")
+    settings = config.authority
     rate = Rate(settings.requests_per_second, settings.request_burst)
     limits = Limits(rate, settings.concurrent_requests)
 
     def adopt(change: Change) -> None:
-        registry.apply(change.objects)
+        pods.apply(change.objects.workloads)
         for problem in change.problems:
             log.warning("problem", object=problem.object, message=problem.message)
 
+    objects = authority_objects(config, client)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(until_signalled, nursery.cancel_scope)
-        await nursery.start(directory.run, config.manifests, adopt)
+        await nursery.start(objects.run, adopt)
         nursery.start_soon(running.follow, _in_the_log)
         domains = config.federation.domains
         nursery.start_soon(keep_federated, domains, running, _in_the_log)
@@ -59,10 +69,20 @@ async def _serve(config: Config) -> None:
             service.serve,
             service.Settings(bind=settings.listen, limits=limits),
             running.issuance,
-            tokens,
+            _reviewer(config, client, running),
             state=running.view,
         )
         await nursery.start(start)
+
+
+def _reviewer(
+    config: Config, client: Client | None, running: RunningAuthority
+) -> TokenReviewer:
+    """Who finds out who calls. Raises: InvalidKeystore."""
+    if client is not None:
+        return TokenReviews(client, config.kubernetes.agent)
+    used = UsedTokens.open(config.authority.directory, utc_now())
+    return JoinTokens(running.source.store.token_key(), config.trust_domain, used)
 
 
 def _in_the_log(kind: str, subject: str, text: str) -> None:

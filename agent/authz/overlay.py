@@ -11,7 +11,9 @@ from agent.policy.objects import PolicyObject
 from agent.workload.model import Objects, Workload
 
 # The fields of `Objects` that are no policies.
-_WORLD: Final = frozenset({"workloads", "namespaces", "services", "endpoint_slices"})
+_WORLD: Final = frozenset(
+    {"workloads", "namespaces", "services", "endpoint_slices", "nodes"}
+)
 
 
 def overlaid(live: Objects, proposed: Objects, *, prune: bool = False) -> Objects:

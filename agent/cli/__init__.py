@@ -3,7 +3,7 @@ What a person types: `podlock COMMAND`.
 
     run         the agent of one node
     status ...  what the agent tells: one command per document
-    check       what is wrong, as findings and an exit code
+    check       what is wrong, or (--pre) would be, as findings and an exit code
     authz ...   who may talk to whom, asked beforehand: check, who-can, diff, suggest
     config      what is set, and whether it is valid
     identity    the identity service, and tokens for it

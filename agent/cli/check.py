@@ -1,48 +1,75 @@
 """
-`podlock check`: what is wrong with a running agent, and with the objects it goes by.
+`podlock check`: what is wrong with a running agent, and with the objects it goes by;
+`podlock check --pre`: what would keep one from working here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from agent.cli.options import PATH, as_json, read, with_config
 
+if TYPE_CHECKING:
+    from agent.kube.preflight import Finding
+
 
 @click.command()
 @with_config
+@click.option("--pre", is_flag=True, help="Before an agent starts: will it work here?")
 @click.option(
     "--socket", type=PATH, help="The agent's status socket.  [default: as set]"
 )
 @as_json
 def check(
-    file: Path | None, settings: tuple[str, ...], socket: Path | None, as_json: bool
+    file: Path | None,
+    settings: tuple[str, ...],
+    pre: bool,
+    socket: Path | None,
+    as_json: bool,
 ) -> None:
     """
     What keeps the agent from being ready, and what in the objects it cannot read,
     cannot enforce or takes otherwise than it was meant.
 
+    With --pre what would keep an agent from working, and what to do about it.
+
     Exit code 1 where there is anything.
     """
+    if pre and socket:
+        raise click.UsageError("--socket is a running agent's: not with --pre")
+    well = (
+        _before(file, settings, as_json=as_json)
+        if pre
+        else _running(file, settings, socket, as_json=as_json)
+    )
+    if not well:
+        raise SystemExit(1)
+
+
+def _running(
+    file: Path | None,
+    settings: tuple[str, ...],
+    socket: Path | None,
+    *,
+    as_json: bool,
+) -> bool:
     from agent.status import client
 
     path = socket or read(file, settings).status.socket
     found = list(findings(client.fetch(path, "status", {})))
     if as_json:
-        document = {"well": not found, "findings": found}
-        click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
-    else:
-        for each in found:
-            where = f"{each['object']}: {each['field']}" if each["field"] else "agent"
-            click.echo(f"{where}: {each['message']}")
-        click.echo(f"{len(found)} findings" if found else "nothing is wrong")
-    if found:
-        raise SystemExit(1)
+        _print_json({"well": not found, "findings": found})
+        return not found
+    for each in found:
+        where = f"{each['object']}: {each['field']}" if each["field"] else "agent"
+        click.echo(f"{where}: {each['message']}")
+    click.echo(f"{len(found)} findings" if found else "nothing is wrong")
+    return not found
 
 
 def findings(status: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -52,3 +79,37 @@ def findings(status: dict[str, Any]) -> Iterator[dict[str, str]]:
     if reason := status["same_node"]["reason"]:
         yield {"object": "", "field": "", "message": f"same_node: tunnel: {reason}"}
     yield from status["problems"]
+
+
+def _before(file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> bool:
+    config = read(file, settings)
+    from agent import app
+
+    found = app.check_before(config)
+    well = all(finding.is_well for finding in found)
+    if as_json:
+        _print_json({"well": well, "findings": [_as_document(each) for each in found]})
+    else:
+        _print_findings(found)
+    return well
+
+
+def _print_findings(found: Sequence[Finding]) -> None:
+    for each in found:
+        mark = "ok " if each.is_well else "BAD"
+        click.echo(f"{mark} {each.subject}: {each.message}")
+        if each.advice:
+            click.echo(f"    {each.advice}")
+
+
+def _as_document(finding: Finding) -> dict[str, object]:
+    return {
+        "subject": finding.subject,
+        "well": finding.is_well,
+        "message": finding.message,
+        "advice": finding.advice,
+    }
+
+
+def _print_json(document: object) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))

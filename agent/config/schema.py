@@ -23,6 +23,7 @@ from agent.addresses import SocketAddress
 from agent.config.federation import parse_domains
 from agent.config.settings import (
     VALUES,
+    AccountName,
     Config,
     ConfigError,
     HttpsUrl,
@@ -70,6 +71,12 @@ def _node_name(text: str) -> NodeName:
     return NodeName(text)
 
 
+def _account_name(text: str) -> AccountName:
+    if not re.fullmatch(r"[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}", text):
+        raise ConfigError("expected a ServiceAccount: NAMESPACE/NAME")
+    return AccountName(text)
+
+
 def _https_url(text: str) -> HttpsUrl:
     url = urlsplit(text)
     if url.scheme != "https" or not url.hostname or url.port == 0:
@@ -90,6 +97,7 @@ def _spiffe_socket(text: str) -> SpiffeSocket:
 
 _PARSERS: Final[dict[Any, Callable[[str], object]]] = {
     NodeName: _node_name,
+    AccountName: _account_name,
     TrustDomain: TrustDomain,
     HttpsUrl: _https_url,
     SpiffeSocket: _spiffe_socket,

@@ -38,6 +38,9 @@ DefaultInbound = Literal[
 ]
 SameNode = Literal["tunnel", "direct"]
 NodeName = NewType("NodeName", str)
+AccountName = NewType("AccountName", str)
+"""A ServiceAccount, `namespace/name`."""
+DEFAULT_AGENT: Final = AccountName("podlock/podlock-agent")
 HttpsUrl = NewType("HttpsUrl", str)
 SpiffeSocket = NewType("SpiffeSocket", str)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -108,6 +111,27 @@ class PolicySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesSettings:
+    """
+    The API server as the source of objects, in place of `manifests`.
+
+    In a pod `in_cluster`, elsewhere a kubeconfig. `server` None: where the kubelet says
+    that it is. `agent`: whose tokens the identity service takes for a node's agent.
+    """
+
+    in_cluster: bool = False
+    kubeconfig: Path | None = None
+    server: HttpsUrl | None = None
+    credentials: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    agent: AccountName = DEFAULT_AGENT
+
+    @property
+    def is_used(self) -> bool:
+        """Whether objects come from an API server."""
+        return self.in_cluster or self.kubeconfig is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthoritySettings:
     """The certificate authority, embedded or served by `podlock identity serve`."""
 
@@ -166,6 +190,7 @@ class Config:
     redirect: RedirectSettings
     identity: IdentitySettings
     policy: PolicySettings
+    kubernetes: KubernetesSettings
     authority: AuthoritySettings
     federation: FederationSettings
     log: LogSettings

@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 import yaml
 
 from agent.config.schema import SCHEMA, SECTIONS, build, convert
-from agent.config.settings import Config, ConfigError, NodeName, Origin
+from agent.config.settings import Config, ConfigError, HttpsUrl, NodeName, Origin
 from agent.errors import InputError
 
 DEFAULT_FILE: Final = Path("/etc/podlock/podlock.yaml")
@@ -77,6 +77,9 @@ def resolve(
         # None asks for the default where that is worked out.
         if values[key] in {None, dataclasses.MISSING}:
             values[key], origins[key] = default(values), "default"
+    if values["kubernetes.in_cluster"] and values["kubernetes.server"] is None:
+        values["kubernetes.server"] = _api_server(environment or {})
+        origins["kubernetes.server"] = "environment"
     config = cast("Config", build(Config, "", values, origins=origins))
     _cross_check(config)
     return config
@@ -94,6 +97,7 @@ def _cross_check(config: Config) -> None:
     if identity.workload_api and identity.service:
         raise ConfigError("identity.workload_api: of no use with identity.service")
     _cross_check_federation(config)
+    _cross_check_kubernetes(config)
 
 
 def _cross_check_federation(config: Config) -> None:
@@ -103,6 +107,34 @@ def _cross_check_federation(config: Config) -> None:
         raise ConfigError(f"federation.domains: is for {elsewhere} to say")
     if any(each.trust_domain == config.trust_domain for each in domains):
         raise ConfigError(f"federation.domains: {config.trust_domain} is our own")
+
+
+def _cross_check_kubernetes(config: Config) -> None:
+    kubernetes = config.kubernetes
+    if kubernetes.in_cluster and kubernetes.kubeconfig:
+        raise ConfigError(
+            "kubernetes.kubeconfig: expected none, since kubernetes.in_cluster is set"
+        )
+    if kubernetes.server and not kubernetes.in_cluster:
+        raise ConfigError("kubernetes.server: of no use without kubernetes.in_cluster")
+    if kubernetes.is_used and config.origins["manifests"] != "default":
+        raise ConfigError(
+            "manifests: expected none, since the section kubernetes names the API "
+            "server as the source of objects"
+        )
+
+
+def _api_server(environment: Mapping[str, str]) -> HttpsUrl:
+    """What the kubelet tells every container. Raises: ConfigError."""
+    host = environment.get("KUBERNETES_SERVICE_HOST")
+    port = environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        raise ConfigError(
+            "kubernetes.in_cluster: KUBERNETES_SERVICE_HOST is not set, so this is no "
+            "pod; expected kubernetes.server, or kubernetes.kubeconfig in its place"
+        )
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return cast("HttpsUrl", convert(HttpsUrl, url, Path(), exact=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from agent.identity.certificate import Rule
 from agent.identity.ledger import LedgerUnavailable
 from agent.identity.limits import TooManyRequests
 from agent.identity.report import InvalidReport
+from agent.identity.reviewing import CallersUnknown
 from agent.identity.signing import SigningRefused
 from agent.identity.token import TokenRefused
 
@@ -23,6 +24,7 @@ _UNAVAILABLE: Final[Mapping[type[Exception], str]] = {
     InvalidAuthority: "authority_unusable",
     AuditUnavailable: "audit_unavailable",
     LedgerUnavailable: "state_unavailable",
+    CallersUnknown: "callers_unknown",
 }
 
 

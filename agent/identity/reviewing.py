@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
+from agent.errors import PodlockError
 from agent.identity import atomic
 from agent.identity.clock import Clock, utc_now
 from agent.identity.ledger import LedgerUnavailable
@@ -33,11 +34,15 @@ _SERVING: Final = "serving"
 _MODE: Final = 0o600
 
 
+class CallersUnknown(PodlockError):
+    """Nobody can be asked who bears a token now; a later try may tell."""
+
+
 class TokenReviewer(Protocol):
     """Finds out who bears a token."""
 
     async def review(self, token: str) -> Caller:
-        """Who it is. Raises: TokenRefused."""
+        """Who it is. Raises: TokenRefused, CallersUnknown."""
 
     async def spend(self, caller: Caller) -> None:
         """

@@ -53,6 +53,7 @@ class TokenFault(Enum):
     NOT_YET_VALID = "token_not_yet_valid"
     SUBJECT = "token_wrong_subject"
     USED = "token_used"
+    NOT_AUTHENTICATED = "token_not_authenticated"
 
 
 class TokenRefused(Refused):

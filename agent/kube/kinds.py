@@ -89,6 +89,17 @@ class ServicePortKind(Lenient, frozen=True, kw_only=True):
     target_port: PortNumber | str | None = None
 
 
+class ClientIpAffinity(Lenient, frozen=True, kw_only=True):
+    # Kubernetes' own default: three hours.
+    timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=86_400)] = 10_800
+
+
+class AffinityConfig(Lenient, frozen=True, kw_only=True):
+    client_ip: ClientIpAffinity = msgspec.field(
+        default_factory=ClientIpAffinity, name="clientIP"
+    )
+
+
 class ServiceSpec(Lenient, frozen=True, kw_only=True):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
@@ -97,6 +108,11 @@ class ServiceSpec(Lenient, frozen=True, kw_only=True):
     ports: tuple[ServicePortKind, ...] = ()
     selector: dict[str, str] = {}
     publish_not_ready_addresses: bool = False
+    session_affinity: Literal["None", "ClientIP"] = "None"
+    session_affinity_config: AffinityConfig = msgspec.field(
+        default_factory=AffinityConfig
+    )
+    internal_traffic_policy: Literal["Cluster", "Local"] = "Cluster"
 
 
 class ServiceKind(Lenient, frozen=True, kw_only=True):
@@ -121,17 +137,55 @@ class TargetRef(Lenient, frozen=True, kw_only=True):
     uid: str | None = None
 
 
+class ForZone(Lenient, frozen=True, kw_only=True):
+    name: str
+
+
+class EndpointHints(Lenient, frozen=True, kw_only=True):
+    for_zones: tuple[ForZone, ...] = ()
+
+
 class SliceEndpointKind(Lenient, frozen=True, kw_only=True):
     addresses: tuple[str, ...]
     conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
     target_ref: TargetRef = msgspec.field(default_factory=TargetRef)
+    node_name: str = ""
+    hints: EndpointHints = msgspec.field(default_factory=EndpointHints)
+    # v1beta1 names the node here.
+    topology: dict[str, str] = {}
 
 
 class EndpointSliceKind(Lenient, frozen=True, kw_only=True):
     metadata: Metadata
-    address_type: Literal["IPv4", "IPv6"]
+    address_type: Literal["IPv4", "IPv6", "FQDN"]
     endpoints: tuple[SliceEndpointKind, ...] = ()
     ports: tuple[SlicePort, ...] = ()
+
+
+class SubsetAddress(Lenient, frozen=True, kw_only=True):
+    ip: str
+    node_name: str = ""
+    target_ref: TargetRef = msgspec.field(default_factory=TargetRef)
+
+
+class Subset(Lenient, frozen=True, kw_only=True):
+    addresses: tuple[SubsetAddress, ...] = ()
+    not_ready_addresses: tuple[SubsetAddress, ...] = ()
+    ports: tuple[SlicePort, ...] = ()
+
+
+class EndpointsKind(Lenient, frozen=True, kw_only=True):
+    metadata: Metadata
+    subsets: tuple[Subset, ...] = ()
+
+
+class NodeMetadata(Lenient, frozen=True, kw_only=True):
+    name: DnsSubdomain
+    labels: dict[str, str] = {}
+
+
+class NodeKind(Lenient, frozen=True, kw_only=True):
+    metadata: NodeMetadata
 
 
 class ListKind(Lenient, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ with it, and so does a document removed from a file without fault.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -20,6 +20,7 @@ from agent.policy.problem import Problem
 from agent.workload.model import (
     EndpointSlice,
     Namespace,
+    Node,
     Objects,
     Service,
     Workload,
@@ -84,7 +85,8 @@ class ManifestSet:
         self._files, self._started = current, True
         merged = _merge(current, problems)
         lost = {key for file in current.values() for key in file.lost} - {*merged}
-        return Change(collect(merged, lost), tuple(problems))
+        values = [merged[key] for key in sorted(merged)]
+        return Change(collect(values, lost), tuple(problems))
 
     def _read(self, path: str, data: bytes, before: _File) -> _File:
         if data == before.data:
@@ -157,15 +159,15 @@ def _merge(
 
 
 def collect(
-    merged: Mapping[ObjectKey, KubeObject], lost: Set[ObjectKey] = frozenset()
+    values: Sequence[KubeObject], lost: Set[ObjectKey] = frozenset()
 ) -> Objects:
-    """Objects by kind, in the order of their keys; `lost` are unreadable Servers."""
-    values = [merged[key] for key in sorted(merged)]
+    """`values` by their kinds; of `lost`, which were never readable, what closes."""
     return Objects(
         workloads=_of_type(values, Workload),
         namespaces=_of_type(values, Namespace),
         services=_of_type(values, Service),
         endpoint_slices=_of_type(values, EndpointSlice),
+        nodes=_of_type(values, Node),
         linkerd=linkerd.LinkerdPolicies(
             servers=_of_type(values, linkerd.Server),
             authorization_policies=_of_type(values, linkerd.AuthorizationPolicy),
@@ -182,13 +184,13 @@ def collect(
             unreadable=frozenset(
                 (f"{CLOSING_KINDS[key.kind]} {key.namespace}/{key.name}", key.namespace)
                 for key in lost
-                if key.kind != SERVER_KIND
+                if key.kind in CLOSING_KINDS and key.kind != SERVER_KIND
             ),
         ),
     )
 
 
-def _of_type(values: list[KubeObject], kind: type[T]) -> tuple[T, ...]:
+def _of_type(values: Sequence[KubeObject], kind: type[T]) -> tuple[T, ...]:
     return tuple(value for value in values if isinstance(value, kind))
 
 

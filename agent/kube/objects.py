@@ -11,21 +11,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from agent.kube import kinds
 from agent.kube.convert import (
     InvalidObject,
     convert,
     endpoint_slice,
+    endpoints,
     namespace,
+    node,
     pod,
     service,
+    without_nulls,
 )
 from agent.policy.kinds import POLICY_KINDS, PolicyKind
 from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
-from agent.workload.model import EndpointSlice, Namespace, Service, Workload
+from agent.workload.model import EndpointSlice, Namespace, Node, Service, Workload
 
-KubeObject = Workload | Namespace | Service | EndpointSlice | PolicyObject
+KubeObject = Workload | Namespace | Node | Service | EndpointSlice | PolicyObject
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# What has no namespace, of the kinds that are read.
+_CLUSTER_SCOPED: Final = frozenset({("", "Namespace"), ("", "Node")})
 
 
 class ObjectKey(NamedTuple):
@@ -85,28 +95,27 @@ def read(document: object, source: str) -> Reading:
     return Reading(objects=((_key_of(group, kind, value), value),))
 
 
-def without_nulls(value: Any) -> Any:
-    """
-    `value` without the fields that are null, at every depth.
-
-    Names are text, as in JSON: YAML reads the port in `8080: {mode: STRICT}` as a
-    number.
-    """
-    if isinstance(value, dict):
-        return {
-            _name(name): without_nulls(item)
-            for name, item in value.items()
-            if item is not None
-        }
-    if isinstance(value, list):
-        return [without_nulls(item) for item in value]
-    return value
+def read_json(raw: bytes, group: str, kind: str, source: str) -> Reading:
+    """Read one object of a kind that is known from where it came: an API server."""
+    try:
+        value = _READERS[group, kind].read(raw)
+    except (InvalidObject, *_UNREADABLE) as error:
+        field = error.field if isinstance(error, InvalidObject) else ""
+        text = error.message if isinstance(error, InvalidObject) else str(error)
+        document = _decoded(raw)
+        key = _key(group, kind, document) if isinstance(document, dict) else None
+        name = f"{key.namespace}/{key.name}".strip("/") if key else "without a name"
+        problem = Problem(f"{source}: {kind} {name}", field, text)
+        return Reading(faults=(Fault(key, problem),))
+    return Reading(objects=((_key_of(group, kind, value), value),))
 
 
-def _name(name: object) -> object:
-    if isinstance(name, bool):
-        return "true" if name else "false"
-    return str(name) if isinstance(name, int) else name
+def _decoded(raw: bytes) -> object:
+    """JSON that may be anything, or None where it is none."""
+    try:
+        return msgspec.json.decode(raw)
+    except _UNREADABLE:
+        return None
 
 
 def _read_list(document: Mapping[str, Any], source: str, title: str) -> Reading:
@@ -156,17 +165,24 @@ def _key(group: str, kind: str, document: Mapping[str, Any]) -> ObjectKey | None
     name, within = metadata.get("name"), metadata.get("namespace") or "default"
     if not isinstance(name, str) or not isinstance(within, str):
         return None
-    within = "" if (group, kind) == ("", "Namespace") else within
+    within = "" if (group, kind) in _CLUSTER_SCOPED else within
     return ObjectKey(_full_kind(group, kind), within, name)
 
 
 def _key_of(group: str, kind: str, value: KubeObject) -> ObjectKey:
-    within = "" if isinstance(value, Namespace) else value.namespace
+    within = "" if isinstance(value, Namespace | Node) else value.namespace
     return ObjectKey(_full_kind(group, kind), within, value.name)
 
 
 def _full_kind(group: str, kind: str) -> str:
     return f"{kind}.{group}" if group else kind
+
+
+def _spec_of(document: object) -> Mapping[str, Any]:
+    """Of a document that was converted already, and so has what its kind must have."""
+    whole: Any = _decoded(document) if isinstance(document, bytes) else document
+    spec: Mapping[str, Any] = whole.get("spec", {})
+    return spec
 
 
 class _Reader(NamedTuple):
@@ -177,10 +193,10 @@ class _Reader(NamedTuple):
 def _policy(kind: PolicyKind) -> Callable[[object], KubeObject]:
     def read(document: object) -> KubeObject:
         found = convert(document, kind.type)
-        assert isinstance(document, dict)  # or it had not been converted
         version = found.api_version.rpartition("/")[2]
-        for name in kind.later.get(version, ()):
-            if name in document.get("spec", {}):
+        later = kind.later.get(version, ())
+        for name in later and _spec_of(document):
+            if name in later:
                 message = f"is not known in {version}; expected {kind.versions[0]}"
                 raise InvalidObject(f"spec.{name}", message)
         return found
@@ -192,7 +208,9 @@ _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
     ("", "Pod"): _Reader(("v1",), pod),
     ("", "Namespace"): _Reader(("v1",), namespace),
     ("", "Service"): _Reader(("v1",), service),
-    ("discovery.k8s.io", "EndpointSlice"): _Reader(("v1",), endpoint_slice),
+    ("", "Node"): _Reader(("v1",), node),
+    ("", "Endpoints"): _Reader(("v1",), endpoints),
+    ("discovery.k8s.io", "EndpointSlice"): _Reader(("v1", "v1beta1"), endpoint_slice),
     **{
         (kind.group, kind.name): _Reader(kind.versions, _policy(kind))
         for kind in POLICY_KINDS

@@ -79,7 +79,7 @@ def read_documents(documents: Iterable[tuple[str, object]]) -> Objects:
             merged[key] = value
     if problems:
         raise InvalidManifests(problems)
-    return collect(merged)
+    return collect([merged[key] for key in sorted(merged)])
 
 
 def _with_pods(

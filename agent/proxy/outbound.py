@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -13,6 +11,7 @@ from agent.addresses import ClientAddress, SocketAddress
 from agent.errors import Refused
 from agent.hbone.connection import ConnectRequest
 from agent.hbone.forwarded import format_forwarded
+from agent.proxy.balance import Balancer
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.patience import Patience
@@ -27,7 +26,7 @@ from agent.proxy.sockets import closing
 from agent.proxy.tunnel import Tunnel, TunnelLost
 from agent.proxy.tunnel_stream import PeerReset, TunnelStream
 from agent.proxy.world import World
-from agent.workload.directory import Endpoint
+from agent.workload.directory import Endpoint, VirtualService
 
 
 class PeerRefused(Refused):
@@ -54,6 +53,7 @@ class Outbound:
     answer_seconds: float
     clean_seconds: float
     """How long an application waits for certificates that count."""
+    balancer: Balancer = field(default_factory=Balancer)
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
@@ -77,8 +77,15 @@ class Outbound:
                 if not pod.addresses:
                     raise NoRoute("the pod has no address of its own")
                 directory = self.world.known()
-                decided = route(original, pod.addresses, directory, _choose)
-                await self._follow(live, decided, sock, client)
+
+                def choose(service: VirtualService) -> Endpoint:
+                    return self.balancer.choose(
+                        service, client.ip, now=trio.current_time()
+                    )
+
+                decided = route(original, pod.addresses, directory, choose)
+                with self.balancer.counting(decided):
+                    await self._follow(live, decided, sock, client)
 
         await self.register.run(live, work)
 
@@ -204,7 +211,3 @@ def _own(pod: LocalPod, peer: SocketAddress, version: int) -> ClientAddress:
     """The client as others know it: the pod's address of a family, its own port."""
     same_family = (ip for ip in pod.addresses if ip.version == version)
     return ClientAddress(SocketAddress(next(same_family, peer.ip), peer.port))
-
-
-def _choose(endpoints: Sequence[Endpoint]) -> Endpoint:
-    return random.choice(endpoints)  # noqa: S311  (spreads load, keeps no secret)

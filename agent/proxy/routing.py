@@ -19,7 +19,7 @@ from agent.addresses import (
     TunnelAddress,
 )
 from agent.errors import Refused
-from agent.workload.directory import Directory, Endpoint, Peer
+from agent.workload.directory import Directory, Endpoint, Peer, VirtualService
 
 OUTBOUND_PORT: Final = 15001
 INBOUND_PORT: Final = 15006
@@ -27,7 +27,8 @@ TUNNEL_PORT: Final = 15008
 # A connection that asks for one of these would loop through the agent itself.
 RESERVED_PORTS: Final = frozenset({OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT})
 
-Choose = Callable[[Sequence[Endpoint]], Endpoint]
+Choose = Callable[[VirtualService], Endpoint]
+"""Picks one endpoint of a service that has some (see balance)."""
 
 
 class NoRoute(Refused):
@@ -71,7 +72,7 @@ def route(
     if service is not None:
         if not service.endpoints:
             raise NoRoute(f"Service {service.name}: no ready endpoint for {original}")
-        chosen = choose(service.endpoints).address
+        chosen = choose(service).address
         return _to(chosen, own_addresses, directory, service.name)
     if directory.owns(original.ip):
         raise NoRoute(f"{original}: the Service at this address has no such port")

@@ -39,6 +39,19 @@ def cgroup2_root(mounts: Sequence[Mount]) -> Path | None:
     return next((mount.point for mount in mounts if mount.kind == "cgroup2"), None)
 
 
+def process_hierarchies(mounts: Sequence[Mount]) -> list[Path]:
+    """
+    Where the processes of containers are found: v2, and of v1 what runtimes always use.
+
+    A container is at the same path in each of v1's dozen hierarchies; one would do, and
+    two survive a runtime that leaves one out.
+    """
+    two = [mount.point for mount in mounts if mount.kind == "cgroup2"]
+    one = [mount.point for mount in mounts if mount.kind == "cgroup"]
+    usual = [point for point in one if {"memory", "pids"} & set(point.name.split(","))]
+    return two + (usual or one)
+
+
 def covering(path: Path, mounts: Sequence[Mount]) -> Mount | None:
     """The mount that `path` lies in: the deepest, and of two equal ones the later."""
     found = None

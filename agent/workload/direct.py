@@ -234,10 +234,13 @@ def services_about(
     """
     Services with an endpoint among `destinations`, each with all of its endpoints.
 
-    All, since the kernel chooses before it asks whether the choice is direct.
+    All, since the kernel chooses before it asks whether the choice is direct. It
+    chooses by chance: what a client is to stay with is the agent's to choose.
     """
     found: dict[SocketAddress, tuple[SocketAddress, ...]] = {}
     for at, service in services.items():
+        if service.affinity_seconds is not None:
+            continue
         endpoints: tuple[SocketAddress, ...] = tuple(
             endpoint.address for endpoint in service.endpoints
         )

@@ -41,11 +41,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class VirtualService:
-    """One port of a service, `shop/api`, with its backends now; there may be none."""
+    """
+    One port of a service, `shop/api`, with its backends now; there may be none.
+
+    `affinity_seconds`: so long after its last connection a client stays where it was.
+    """
 
     name: str
     port: int
     endpoints: tuple[Endpoint, ...] = ()
+    affinity_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

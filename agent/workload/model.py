@@ -10,11 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent.addresses import IPAddress
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.policy.istio import IstioPolicies
 from agent.policy.linkerd import LinkerdPolicies
+
+# The agent of its node puts this on a captured pod: as an annotation, which says so,
+# and as a label, by which others select it.
+TUNNEL_MARK: Final = "podlock.io/tunnel"
+TUNNEL_HBONE: Final = "hbone"
 
 
 def derived_uid(namespace: str, name: str) -> str:
@@ -38,8 +44,9 @@ class Workload:
 
     `node` is "" until it is scheduled. `netns` is the path of its network namespace,
     where known. `meshed`, as parsed, is what the pod's own label says; the registry
-    settles it with the namespace's. A `finished` pod holds no address any more,
-    whatever its status still says; Kubernetes may have given it to another.
+    settles it with the namespace's. `marked`: the agent of its node says that it is
+    captured. A `finished` pod holds no address any more, whatever its status still
+    says; Kubernetes may have given it to another.
     """
 
     uid: str
@@ -52,6 +59,7 @@ class Workload:
     annotations: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[NamedPort, ...] = ()
     meshed: bool = False
+    marked: bool = False
     host_network: bool = False
     netns: str | None = None
     ready: bool = True
@@ -77,6 +85,14 @@ class Namespace:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """A node, for the zone that it is in; "" where nobody says."""
+
+    name: str
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePort:
     """A TCP port of a service, and the pod's port behind it, by number or name."""
 
@@ -87,7 +103,12 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service; a headless or external one has no addresses of its own."""
+    """
+    A service; a headless or external one has no addresses of its own.
+
+    `affinity_seconds`: so long after its last connection a client gets the same
+    backend. `local_only`: only backends on the client's node are to be used.
+    """
 
     namespace: str
     name: str
@@ -97,6 +118,8 @@ class Service:
     publish_not_ready: bool = False
     headless: bool = False
     external_name: str | None = None
+    affinity_seconds: int | None = None
+    local_only: bool = False
 
     @property
     def key(self) -> str:
@@ -106,12 +129,20 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class SliceEndpoint:
-    """Some addresses of one backend, and the pod it is, where it is one."""
+    """
+    Some addresses of one backend, and the pod it is, where it is one.
+
+    `zones`: whose clients it is meant for (topology hints); empty without hints.
+    `ports` None: those of the slice.
+    """
 
     addresses: tuple[IPAddress, ...]
     ready: bool = True
     pod_uid: str | None = None
     pod_name: str | None = None
+    node: str = ""
+    zones: frozenset[str] = frozenset()
+    ports: tuple[NamedPort, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +171,4 @@ class Objects:
     endpoint_slices: tuple[EndpointSlice, ...] = ()
     linkerd: LinkerdPolicies = field(default_factory=LinkerdPolicies)
     istio: IstioPolicies = field(default_factory=IstioPolicies)
+    nodes: tuple[Node, ...] = ()

@@ -23,7 +23,8 @@ from agent.workload.claims import settle
 from agent.workload.directory import Directory, Peer
 from agent.workload.model import Namespace, Objects, Workload, derived_uid
 from agent.workload.policies import PolicyBook, Rules
-from agent.workload.services import ServiceIndex, ServiceMemory
+from agent.workload.running import Running
+from agent.workload.services import Place, ServiceIndex, ServiceMemory
 
 MESH_LABEL: Final = "podlock.io/mesh"
 _MESH_VALUES: Final = {"enabled": True, "disabled": False}
@@ -38,6 +39,7 @@ class NodeView:
     own and hold their `addresses` alone; a pod that holds none is here too, so that
     nothing leaves it in plaintext. `policies` and `identities` are theirs.
     `workloads`: every pod that runs, on any node, by key; meshed or not.
+    `unplaced` are to be enrolled too, by uid, once their namespace is known.
     """
 
     pods: Mapping[str, Workload]
@@ -46,23 +48,31 @@ class NodeView:
     identities: frozenset[SpiffeId]
     problems: tuple[Problem, ...]
     workloads: tuple[Workload, ...] = ()
+    unplaced: frozenset[str] = frozenset()
 
 
 class Registry:
-    """The objects in force, seen from `node`."""
+    """
+    The objects in force, seen from `node`.
+
+    `by_mark`: a peer takes HBONE when its node's agent says so, and not by its label.
+    """
 
     def __init__(
         self,
         node: str,
         trust_domain: TrustDomain,
         defaults: InboundDefaults | None = None,
+        *,
+        by_mark: bool = False,
     ) -> None:
+        self._by_mark = by_mark
         self._node = node
         self._trust_domain = trust_domain
         self._defaults = defaults or InboundDefaults()
         self._addresses: dict[IPAddress, str] = {}
         self._namespaces: dict[str, str] = {}
-        self._running: frozenset[tuple[str, str, str]] = frozenset()
+        self._running = Running(trust_domain)
         self._known: Mapping[str, Namespace] = {}
         self._rules = Rules()
         self._book = PolicyBook(trust_domain, self._defaults)
@@ -73,24 +83,14 @@ class Registry:
 
     def runs_on(self, node: str, identity: SpiffeId) -> bool:
         """Whether `node` runs a pod that is `identity`; never by the host network."""
-        namespace, account = identity.namespace, identity.service_account
-        return (
-            identity.trust_domain == self._trust_domain
-            and namespace is not None
-            and account is not None
-            and (node, namespace, account) in self._running
-        )
+        return self._running.runs_on(node, identity)
 
     def apply(self, objects: Objects) -> NodeView:
         """The view of `objects`, in whatever order they come."""
         problems: list[Problem] = []
         self._known = namespaces = {item.name: item for item in objects.namespaces}
         workloads = self._workloads(objects.workloads, namespaces, problems)
-        self._running = frozenset(
-            (pod.node, pod.namespace, pod.service_account)
-            for pod in workloads
-            if pod.node and not pod.host_network
-        )
+        self._running.apply(workloads)
         directory = self._directory(workloads, objects, problems)
         pods = self._enrolled(workloads, problems)
         policies = self._policies(pods, namespaces, objects, problems)
@@ -103,6 +103,11 @@ class Registry:
             identities=frozenset(pod.identity(self._trust_domain) for pod in pods),
             problems=tuple(dict.fromkeys(problems)),
             workloads=tuple(workloads),
+            unplaced=frozenset(
+                pod.uid
+                for pod in workloads
+                if pod.meshed and pod.node == self._node and pod.netns is None
+            ),
         )
 
     def policy_of(self, pod: Workload) -> InboundPolicy:
@@ -176,7 +181,10 @@ class Registry:
             if not pod.host_network
             for ip in pod.addresses
         }
-        index = ServiceIndex(workloads, objects.endpoint_slices, peers, self._services)
+        zones = {node.name: node.zone for node in objects.nodes}
+        place = Place(self._node, zones.get(self._node, ""))
+        slices, memory = objects.endpoint_slices, self._services
+        index = ServiceIndex(workloads, slices, peers, memory, place)
         services = index.virtual_services(objects.services)
         problems += index.problems
         owned = frozenset(ip for item in objects.services for ip in item.addresses)
@@ -188,7 +196,7 @@ class Registry:
             name=pod.key,
             identity=pod.identity(self._trust_domain),
             addresses=pod.addresses,
-            meshed=pod.meshed,
+            meshed=pod.marked if self._by_mark else pod.meshed,
             node=pod.node,
         )
 

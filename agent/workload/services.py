@@ -3,12 +3,13 @@ What is behind a service's address: EndpointSlices, or the pods that it selects.
 
 Source: Kubernetes' Service and EndpointSlice. A service that has any slice takes its
 backends from its slices alone, as kube-proxy does; a directory of manifests has none
-as a rule, so there the selector finds the pods.
+as a rule, so there the selector finds the pods. What narrows them, a traffic policy or
+topology hints, narrows as in kube-proxy, seen from one node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -54,6 +55,16 @@ class Group:
 
 
 Ports = tuple[tuple[SocketAddress, VirtualService], ...]
+Backend = tuple[EndpointSlice, SliceEndpoint]
+Found = tuple[Ports, tuple[Problem, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the clients are: services may prefer, or demand, what is near them."""
+
+    node: str = ""
+    zone: str = ""
 
 
 class ServiceMemory:
@@ -61,19 +72,21 @@ class ServiceMemory:
 
     def __init__(self) -> None:
         self.groups = Memo(Group.of)
-        self.ports = Memo(_of_group)
+        self.of_group = Memo(_of_group)
+        self.of_slices = Memo(_of_slices)
 
     def end_round(self) -> None:
         """Forget what is not there any more."""
-        self.groups.end_round()
-        self.ports.end_round()
+        for memo in (self.groups, self.of_group, self.of_slices):
+            memo.end_round()
 
 
 class ServiceIndex:
     """
     Backends by service, over pods that hold their addresses (see claims).
 
-    `peers` has the pod that holds an address, `memory` what earlier indexes found.
+    `peers` has the pod that holds an address, `memory` what earlier indexes found;
+    `place` is where the clients are.
     """
 
     def __init__(
@@ -82,8 +95,10 @@ class ServiceIndex:
         slices: Iterable[EndpointSlice],
         peers: Mapping[IPAddress, Peer],
         memory: ServiceMemory | None = None,
+        place: Place | None = None,
     ) -> None:
         self._memory = memory or ServiceMemory()
+        self._place = place or Place()
         self._groups = {
             namespace: self._memory.groups(namespace, pods)
             for namespace, pods in _grouped(workloads).items()
@@ -109,13 +124,18 @@ class ServiceIndex:
                     self._report_second(service, at, holder)
         return found
 
-    def _ports(self, service: Service) -> tuple[Ports, tuple[Problem, ...]]:
+    def _ports(self, service: Service) -> Found:
         group = self._groups.get(service.namespace, NOBODY)
         slices = self._slices.get((service.namespace, service.name))
-        if slices is None and group.on_own_network:
-            return self._memory.ports(service.key, service, group)
-        # What these lead to depends on pods of other namespaces too.
-        return _ports(service, _Backends(group, self._peers, slices))
+        if slices is not None:
+            holders = tuple(self._peers.get(ip) for ip in _addresses(slices))
+            return self._memory.of_slices(
+                service.key, service, tuple(slices), holders, self._place
+            )
+        if group.on_own_network:
+            return self._memory.of_group(service.key, service, group, self._place)
+        # Where these lead depends on pods of other namespaces too.
+        return _ports(service, _Backends(self._place, group, self._peers, None))
 
     def _report_second(
         self, service: Service, at: SocketAddress, holder: VirtualService
@@ -129,12 +149,33 @@ class ServiceIndex:
 NOBODY: Final = Group.of(())
 
 
-def _of_group(service: Service, group: Group) -> tuple[Ports, tuple[Problem, ...]]:
+def _of_group(service: Service, group: Group, place: Place) -> Found:
     """A service whose backends are these pods, each under its own addresses."""
-    return _ports(service, _Backends(group, None, None))
+    return _ports(service, _Backends(place, group, None, None))
 
 
-def _ports(service: Service, backends: _Backends) -> tuple[Ports, tuple[Problem, ...]]:
+def _of_slices(
+    service: Service,
+    slices: tuple[EndpointSlice, ...],
+    holders: tuple[Peer | None, ...],
+    place: Place,
+) -> Found:
+    """A service with slices; `holders` have their addresses, one by one."""
+    peers = {
+        ip: peer
+        for ip, peer in zip(_addresses(slices), holders, strict=True)
+        if peer is not None
+    }
+    return _ports(service, _Backends(place, NOBODY, peers, slices))
+
+
+def _addresses(slices: Iterable[EndpointSlice]) -> Iterator[IPAddress]:
+    for part in slices:
+        for backend in part.endpoints:
+            yield from backend.addresses
+
+
+def _ports(service: Service, backends: _Backends) -> Found:
     made = tuple(
         (
             SocketAddress(ip, port.port),
@@ -142,6 +183,7 @@ def _ports(service: Service, backends: _Backends) -> tuple[Ports, tuple[Problem,
                 service.key,
                 port.port,
                 tuple(dict.fromkeys(backends.of(service, port, ip))),
+                service.affinity_seconds,
             ),
         )
         for port in service.ports
@@ -158,9 +200,10 @@ class _Backends:
     `peers` None: every pod of the group holds its addresses.
     """
 
+    place: Place
     group: Group
     peers: Mapping[IPAddress, Peer] | None
-    slices: list[EndpointSlice] | None
+    slices: Sequence[EndpointSlice] | None
     problems: list[Problem] = field(default_factory=list)
 
     def of(
@@ -170,7 +213,7 @@ class _Backends:
         found = (
             self._from_pods(service, port)
             if self.slices is None
-            else self._from_slices(self.slices, port)
+            else self._from_slices(self.slices, service, port)
         )
         return (at for at in found if at.address.ip.version == ip.version)
 
@@ -179,26 +222,47 @@ class _Backends:
         return self.peers.get(ip)
 
     def _from_slices(
-        self, slices: Iterable[EndpointSlice], port: ServicePort
+        self, slices: Iterable[EndpointSlice], service: Service, port: ServicePort
     ) -> Iterator[Endpoint]:
-        for part in slices:
-            numbers = [named.port for named in part.ports if named.name == port.name]
-            for backend in part.endpoints:
-                if not backend.ready:
+        ready = [
+            (part, backend)
+            for part in slices
+            for backend in part.endpoints
+            if backend.ready
+        ]
+        for part, backend in self._near(service, ready):
+            for ip in backend.addresses:
+                peer = self._peer_at(ip)
+                if peer is not None and _is_another(backend, part.namespace, peer):
+                    # The slice is behind: this address is another pod's by now.
                     continue
-                for ip in backend.addresses:
-                    peer = self._peer_at(ip)
-                    if peer is not None and _is_another(backend, part.namespace, peer):
-                        # The slice is behind: this address is another pod's by now.
-                        continue
-                    for number in numbers:
-                        yield _endpoint(ip, number, peer.uid if peer else None)
+                ports = part.ports if backend.ports is None else backend.ports
+                for named in ports:
+                    if named.name == port.name:
+                        yield _endpoint(ip, named.port, peer.uid if peer else None)
+
+    def _near(self, service: Service, ready: list[Backend]) -> list[Backend]:
+        """
+        Those that clients here are meant to use.
+
+        `internalTrafficPolicy: Local` demands this node and no other. Topology hints
+        count when every ready backend has one, and one of them is for our zone:
+        otherwise the cluster is between two states of them, or has none for us.
+        """
+        if service.local_only:
+            return [each for each in ready if each[1].node == self.place.node]
+        hinted = [each for each in ready if self.place.zone in each[1].zones]
+        if self.place.zone and hinted and all(each[1].zones for each in ready):
+            return hinted
+        return ready
 
     def _from_pods(self, service: Service, port: ServicePort) -> Iterator[Endpoint]:
         if not service.selector:
             return
         for pod in self.group.selected(service.selector):
             if not pod.ready and not service.publish_not_ready:
+                continue
+            if service.local_only and pod.node != self.place.node:
                 continue
             number = _target(port, pod)
             if number is None:

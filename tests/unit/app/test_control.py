@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -52,6 +52,7 @@ class FakeEnrolment:
         self.steps: list[str] = []
         self.held: dict[str, Capture] = {}
         self.refuse: str | None = None
+        self.kept: set[str] = set()
         self._sockets: list[socket.socket] = []
 
     def capture(
@@ -79,7 +80,8 @@ class FakeEnrolment:
         del self.held[capture.uid]
         os.close(capture.netns_fd)
 
-    def forget_strangers(self, keep: object) -> list[str]:
+    def forget_strangers(self, keep: Iterable[str]) -> list[str]:
+        self.kept = set(keep)
         return []
 
     def close(self) -> None:
@@ -89,10 +91,28 @@ class FakeEnrolment:
             os.close(capture.netns_fd)
 
 
+class FakeAnnouncer:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.meshes: list[tuple[set[str], set[str]]] = []
+
+    def in_mesh(self, captured: Iterable[str], wanted: Iterable[str]) -> None:
+        self.meshes.append((set(captured), set(wanted)))
+
+    def captured(self, pod: Workload, note: str) -> None:
+        self.told.append(f"captured {pod.key}: {note}")
+
+    def refused(self, pod: Workload, note: str) -> None:
+        self.told.append(f"refused {pod.key}: {note}")
+
+
 class Bench:
     """A control with a fake enrolment, and what it told its workers."""
 
     def __init__(self) -> None:
+        self.announced = FakeAnnouncer()
         self.enrolment = FakeEnrolment()
         self.told: list[object] = []
         config = resolve({"node": "n1", "workers": 2})
@@ -102,7 +122,10 @@ class Bench:
             Registry("n1", TD),
             cast(Enrolment, self.enrolment),
             cast(CertificateSource, None),
+            announcer=self.announced,
+            missing=lambda: self.missing,
         )
+        self.missing: list[str] = []
         self.control.workers.broadcast = self._hear  # type: ignore[method-assign]
 
     def _hear(self, message: object, descriptors: Sequence[int] = ()) -> None:
@@ -274,3 +297,44 @@ def test_a_hung_worker_is_told_apart_from_a_dead_one(bench: Bench) -> None:
     hung, died = bench.control.events.document()["events"]
     assert (hung["kind"], died["kind"]) == ("worker-hung", "worker-died")
     assert "process 41 gave no sign of life for 10 s" in hung["message"]
+
+
+class TestAnnounced:
+    def test_who_is_in_the_mesh(self, bench: Bench) -> None:
+        """Captured and wanted apart: who waits keeps the mark that it has."""
+        bench.control.reconcile()
+        assert not bench.announced.meshes  # nothing is known yet
+        bench.enrolment.refuse = "u-api"
+        bench.adopt(pod("web", "10.0.0.1"), pod("api", "10.0.0.2"))
+        assert bench.announced.meshes[-1] == ({"u-web"}, {"u-web", "u-api"})
+        bench.adopt(pod("api", "10.0.0.2"))
+        assert bench.announced.meshes[-1] == (set(), {"u-api"})
+
+    def test_one_that_is_not_found_yet_is_wanted(self, bench: Bench) -> None:
+        """An earlier agent may have captured it: no stranger, and its mark stays."""
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=None))
+        assert bench.announced.meshes[-1] == (set(), {"u-web"})
+        assert bench.enrolment.kept == {"u-web"}
+
+    def test_each_capture_and_each_refusal_once(self, bench: Bench) -> None:
+        """A pod that waits is tried again and again, and told of once a reason."""
+        bench.enrolment.refuse = "u-api"
+        bench.adopt(pod("web", "10.0.0.1"), pod("api", "10.0.0.2"))
+        for _ in range(3):
+            bench.control.reconcile()
+        assert bench.announced.told == [
+            "refused shop/api: pod u-api: no more memory",
+            "captured shop/web: in the mesh as spiffe://cluster.local/ns/shop/sa/web",
+        ]
+
+
+class TestReadiness:
+    def test_says_what_the_source_misses(self, bench: Bench) -> None:
+        """Before and after the first objects; and that there are none yet."""
+        assert (
+            "the objects have not been looked at yet" in bench.control.not_ready_because
+        )
+        bench.missing = ["the API server does not permit it: services"]
+        assert bench.missing[0] in bench.control.not_ready_because
+        bench.adopt(pod("web", "10.0.0.1"))
+        assert bench.missing[0] in bench.control.not_ready_because

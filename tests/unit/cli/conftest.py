@@ -37,12 +37,17 @@ class FakeApp(ModuleType):
         super().__init__("agent.app")
         self.calls: list[tuple[str, Any]] = []
         self.error: BaseException | None = None
+        self.findings: list[Any] = []
 
     def run(self, config: Any) -> None:
         self._note("run", config)
 
     def serve_identity(self, config: Any) -> None:
         self._note("serve_identity", config)
+
+    def check_before(self, config: Any) -> list[Any]:
+        self._note("check_before", config)
+        return self.findings
 
     def remove_redirect(self, config: Any) -> None:
         self._note("remove_redirect", config)

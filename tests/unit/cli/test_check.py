@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from agent.kube.preflight import Finding
 from agent.status import client
 from tests.unit.status.samples import status
 
-from .conftest import Type
+from .conftest import FakeApp, Type
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
@@ -59,3 +60,31 @@ def test_the_agent_itself(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
         "agent: same_node: tunnel: no SOCK_DESTROY",
         "2 findings",
     ]
+
+
+class TestBefore:
+    """`podlock check --pre` tells what to do, and its exit code whether to do it."""
+
+    @pytest.mark.parametrize(("advice", "code"), [("", 0), ("set the clock", 1)])
+    def test_findings(self, type_: Type, app: FakeApp, advice: str, code: int) -> None:
+        """One line each, with the advice below it; the same as data."""
+        app.findings = [Finding("clock", "3 s", advice)]
+
+        text, data = type_("check", "--pre"), type_("check", "--pre", "--json")
+
+        assert text.exit_code == data.exit_code == code
+        assert (
+            text.stdout.split()
+            == f"{'BAD' if code else 'ok'} clock: 3 s {advice}".split()
+        )
+        finding = {
+            "subject": "clock",
+            "well": not code,
+            "message": "3 s",
+            "advice": advice,
+        }
+        assert json.loads(data.stdout) == {"well": not code, "findings": [finding]}
+
+    def test_a_running_agent_is_another_question(self, type_: Type) -> None:
+        """Wrong usage, and not an answer to something else."""
+        assert type_("check", "--pre", "--socket", "/s").exit_code == 2

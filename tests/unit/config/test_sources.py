@@ -75,6 +75,27 @@ class TestRefused:
             (federated([PARTNER, PARTNER]), "entry 2: partner.example stands twice"),
             (federated([{**PARTNER, "trust_domain": "cluster.local"}]), "is our own"),
             ({**federated([PARTNER]), "identity": SERVICE}, "is for https://ca to say"),
+            ({"kubernetes": {"in_cluster": "yes"}}, "expected bool"),
+            ({"kubernetes": {"in_cluster": True}}, "KUBERNETES_SERVICE_HOST is not"),
+            (
+                {"kubernetes": {"server": "https://api"}},
+                "without kubernetes.in_cluster",
+            ),
+            ({"kubernetes": {"agent": "agent"}}, "expected a ServiceAccount"),
+            (
+                {"manifests": "m", "kubernetes": {"kubeconfig": "k"}},
+                "manifests: expected none",
+            ),
+            (
+                {
+                    "kubernetes": {
+                        "in_cluster": True,
+                        "server": "https://api",
+                        "kubeconfig": "k",
+                    }
+                },
+                "kubernetes.kubeconfig: expected none",
+            ),
         ],
     )
     def test_names_key_and_expectation(self, document: Any, complaint: str) -> None:
@@ -268,6 +289,28 @@ class TestValues:
 
         assert config.identity.service == "https://ca:8443"
         assert config.authority.listen == SocketAddress.parse("[::1]:9000")
+
+    @pytest.mark.parametrize(
+        ("host", "url"),
+        [("10.96.0.1", "https://10.96.0.1:443"), ("fd00::1", "https://[fd00::1]:443")],
+    )
+    def test_the_api_server_is_where_the_kubelet_says(
+        self, host: str, url: str
+    ) -> None:
+        """Unless the file says otherwise: without kube-proxy that address is dead."""
+        environment = {
+            "KUBERNETES_SERVICE_HOST": host,
+            "KUBERNETES_SERVICE_PORT": "443",
+            "PODLOCK_KUBERNETES__IN_CLUSTER": "true",
+        }
+        config = resolve({}, environment)
+        assert (config.kubernetes.is_used, config.kubernetes.server) == (True, url)
+        given = resolve({"kubernetes": {"server": "https://lb:6443"}}, environment)
+        assert given.kubernetes.server == "https://lb:6443"
+
+    def test_manifests_are_the_default(self) -> None:
+        """One machine needs no API server."""
+        assert not resolve({}).kubernetes.is_used
 
     def test_workers_follow_the_cores(self) -> None:
         """0 is one worker per core and at most four; a number is that number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from agent.identity.ledger import LedgerUnavailable
 from agent.identity.limits import Rate
 from agent.identity.overview import StateView
 from agent.identity.report import ReportDocument, TrustReport
+from agent.identity.reviewing import CallersUnknown
 from agent.identity.signing import SigningReason
 from agent.identity.token import TokenFault
 from agent.identity.trust import Trust, TrustDocument
@@ -119,9 +120,13 @@ class BrokenLedger:
     issued = heard
 
 
+@dataclass(frozen=True)
 class BrokenReviewer:
+    error: Exception
+
     async def review(self, token: str) -> Any:
-        raise RuntimeError(token)
+        del token
+        raise self.error
 
     async def spend(self, caller: object) -> None:
         raise NotImplementedError
@@ -164,7 +169,13 @@ def busy() -> IdentityService:
 
 def broken() -> IdentityService:
     app = service()
-    app._reviewer = BrokenReviewer()
+    app._reviewer = BrokenReviewer(RuntimeError("nobody foresaw this"))
+    return app
+
+
+def unsure() -> IdentityService:
+    app = service()
+    app._reviewer = BrokenReviewer(CallersUnknown("the API server is away"))
     return app
 
 
@@ -193,6 +204,7 @@ SCENES: Final[list[tuple[Operation, int, str | None, Make, dict[str, Any]]]] = [
     (SIGN, 503, "authority_unusable", expired, {"content": GOOD}),
     (SIGN, 503, "audit_unavailable", full_disk, {"content": GOOD}),
     (SIGN, 503, "state_unavailable", without_room, {"content": GOOD}),
+    (SIGN, 503, "callers_unknown", unsure, {"content": GOOD}),
     (ACKNOWLEDGE, 200, None, service, {"content": REPORT}),
     (ACKNOWLEDGE, 400, "malformed_report", service, {"content": b"{}"}),
     (ACKNOWLEDGE, 401, "token_missing", service, {"headers": {}}),
@@ -209,11 +221,13 @@ SCENES: Final[list[tuple[Operation, int, str | None, Make, dict[str, Any]]]] = [
     (ACKNOWLEDGE, 500, "internal", broken, {"content": REPORT}),
     (ACKNOWLEDGE, 503, "overloaded", busy, {"content": REPORT}),
     (ACKNOWLEDGE, 503, "state_unavailable", without_room, {"content": REPORT}),
+    (ACKNOWLEDGE, 503, "callers_unknown", unsure, {"content": REPORT}),
     (STATE, 200, None, service, {"headers": ADMIN}),
     (STATE, 401, "token_missing", service, {"headers": {}}),
     (STATE, 403, "not_an_admin", service, {}),
     (STATE, 429, "too_many_requests", spent, {"headers": ADMIN}),
     (STATE, 500, "internal", broken, {"headers": ADMIN}),
+    (STATE, 503, "callers_unknown", unsure, {"headers": ADMIN}),
     (BUNDLE, 200, None, service, {"headers": {}}),
     (SPIFFE, 503, "no_good_anchor", tainted, {"headers": {}}),
     (HEALTH, 200, None, service, {"headers": {}}),

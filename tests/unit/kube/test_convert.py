@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -11,7 +13,9 @@ from agent.kube.convert import (
     NETNS_ANNOTATION,
     InvalidObject,
     endpoint_slice,
+    endpoints,
     namespace,
+    node,
     pod,
     service,
 )
@@ -19,6 +23,7 @@ from agent.workload.model import (
     EndpointSlice,
     NamedPort,
     Namespace,
+    Node,
     ServicePort,
     SliceEndpoint,
     derived_uid,
@@ -229,12 +234,36 @@ class TestEndpointSlice:
 
     @pytest.mark.parametrize(
         "change",
-        [{"metadata": META}, {"addressType": "FQDN"}, {"endpoints": [{}]}],
+        [{"metadata": META}, {"addressType": "DNS"}, {"endpoints": [{}]}],
     )
     def test_refused(self, change: dict[str, Any]) -> None:
-        """A slice of no service, of names, or without addresses."""
+        """A slice of no service, of an unknown kind, or without addresses."""
         with pytest.raises(InvalidObject):
             endpoint_slice(self.SLICE | change)
+
+    def test_json_straight_from_the_wire(self) -> None:
+        """The same value as from a document, with a null here and there."""
+        made = endpoint_slice(self.SLICE)
+        assert endpoint_slice(json.dumps(self.SLICE).encode()) == made
+        holes = self.SLICE | {"endpoints": None, "hints": None}
+        empty = endpoint_slice(json.dumps(holes).encode())
+        assert empty == replace(made, endpoints=())
+
+    def test_node_and_zones(self) -> None:
+        """In v1, and the node as v1beta1 had it."""
+        one: dict[str, Any] = {"addresses": ["10.1.0.1"], "nodeName": "n1"}
+        one |= {"hints": {"forZones": [{"name": "a"}, {"name": "b"}]}}
+        two = {"addresses": ["10.1.0.2"], "topology": {"kubernetes.io/hostname": "n2"}}
+        made = endpoint_slice(self.SLICE | {"endpoints": [one, two]}).endpoints
+        assert [(each.node, each.zones) for each in made] == [
+            ("n1", {"a", "b"}),
+            ("n2", frozenset()),
+        ]
+
+    def test_names_lead_nowhere(self) -> None:
+        """A slice of DNS names is valid; nothing can be reached through it here."""
+        named = {"addressType": "FQDN", "endpoints": [{"addresses": ["db.example"]}]}
+        assert endpoint_slice(self.SLICE | named).endpoints == ()
 
 
 class TestNamespace:
@@ -245,3 +274,58 @@ class TestNamespace:
         assert namespace({"metadata": meta}) == Namespace(
             "shop", {"a": "b"}, {"c": "d"}
         )
+
+
+class TestEndpoints:
+    def test_each_brings_its_subsets_ports(self) -> None:
+        """The kind of servers before EndpointSlices."""
+        target = {"kind": "Pod", "name": "a", "uid": "u"}
+        ready = [{"ip": "10.1.0.1", "nodeName": "n1", "targetRef": target}]
+        ports = [
+            {"name": "http", "port": 8080},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+        ]
+        subsets = [
+            {
+                "addresses": ready,
+                "notReadyAddresses": [{"ip": "10.1.0.2"}],
+                "ports": ports,
+            },
+            {"addresses": [{"ip": "10.1.0.3"}], "ports": [{"port": 9090}]},
+        ]
+        made = endpoints({"metadata": {"name": "api"}, "subsets": subsets})
+        assert (made.service, made.ports) == ("api", ())
+        http = (NamedPort("http", 8080),)
+        ips = [parse_ip(f"10.1.0.{n}") for n in (1, 2, 3)]
+        assert made.endpoints == (
+            SliceEndpoint((ips[0],), True, "u", "a", node="n1", ports=http),
+            SliceEndpoint((ips[1],), False, ports=http),
+            SliceEndpoint((ips[2],), True, ports=(NamedPort("", 9090),)),
+        )
+
+
+class TestNode:
+    def test_its_zone(self) -> None:
+        """Where topology hints are read from; many nodes have none."""
+        meta = {"name": "n1", "labels": {"topology.kubernetes.io/zone": "a"}}
+        assert node({"metadata": meta}) == Node("n1", "a")
+        assert node({"metadata": {"name": "n1"}}) == Node("n1")
+
+
+class TestAffinity:
+    def test_by_client_address(self) -> None:
+        """Three hours unless the Service says otherwise; none unless it asks."""
+        spec = {"clusterIP": "10.96.0.1", "sessionAffinity": "ClientIP"}
+        config = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}}
+        meta = {"metadata": {"name": "api"}}
+        assert service(meta | {"spec": spec}).affinity_seconds == 10_800
+        assert service(meta | {"spec": spec | config}).affinity_seconds == 60
+        assert service(meta | {"spec": {}}).affinity_seconds is None
+
+    def test_what_passes_through(self) -> None:
+        """NodePorts and load balancers have addresses that are no Service's here."""
+        spec: dict[str, Any] = {"type": "LoadBalancer", "clusterIP": "10.96.0.1"}
+        spec |= {"externalIPs": ["203.0.113.9"], "loadBalancerIP": "203.0.113.8"}
+        status = {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}
+        made = service({"metadata": {"name": "api"}, "spec": spec, "status": status})
+        assert made.addresses == (parse_ip("10.96.0.1"),)

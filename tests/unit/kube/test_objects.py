@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.kube.objects import ObjectKey, read, without_nulls
+from agent.kube.convert import without_nulls
+from agent.kube.objects import ObjectKey, read, read_json
 
 POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}
 SERVER: dict[str, Any] = {
@@ -183,3 +185,54 @@ class TestAnything:
 
         if kind != "List":
             assert len(reading.objects) + len(reading.faults) == 1
+
+
+KINDS = [
+    ("", "Pod"),
+    ("", "Service"),
+    ("", "Endpoints"),
+    ("", "Node"),
+    ("discovery.k8s.io", "EndpointSlice"),
+    ("policy.linkerd.io", "Server"),
+]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["metadata", "spec", "status", "name", "ports", "addresses"]
+            )
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+class TestJson:
+    """Bytes of an API server, of a kind that is known from the path."""
+
+    @pytest.mark.parametrize(("group", "kind"), KINDS)
+    @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
+    def test_anything_is_read_or_a_fault(
+        self, group: str, kind: str, raw: bytes
+    ) -> None:
+        """Nothing that a server sends ends the task that reads it."""
+        reading = read_json(raw, group, kind, "API server")
+        assert len(reading.objects) + len(reading.faults) == 1
+
+    def test_a_fault_names_the_object_and_the_field(self) -> None:
+        """As one from a file does."""
+        raw = b'{"metadata":{"name":"a","namespace":"shop"},"spec":{"nodeName":7}}'
+        (fault,) = read_json(raw, "", "Pod", "API server").faults
+        assert fault.key == ObjectKey("Pod", "shop", "a")
+        assert fault.problem.object == "API server: Pod shop/a"
+        assert fault.problem.field == "spec.nodeName"
+
+    def test_text_that_is_no_utf8(self) -> None:
+        """Inside a string, which only shows when it is read."""
+        raw = b'{"metadata":{"name":"\xff\xfe"}}'
+        assert read_json(raw, "", "Pod", "API server").faults

@@ -46,7 +46,7 @@ WORLD = Directory(
 
 
 def decide(text: str) -> ToPeer | Outside:
-    return route(at(text), OWN, WORLD, lambda endpoints: endpoints[0])
+    return route(at(text), OWN, WORLD, lambda service: service.endpoints[0])
 
 
 class TestRefused:

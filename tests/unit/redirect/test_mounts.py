@@ -7,7 +7,13 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.redirect.mounts import Mount, cgroup2_root, covering, parse_mounts
+from agent.redirect.mounts import (
+    Mount,
+    cgroup2_root,
+    covering,
+    parse_mounts,
+    process_hierarchies,
+)
 
 HYBRID = """\
 sysfs /sys sysfs rw,nosuid 0 0
@@ -73,3 +79,18 @@ class TestCovering:
     def test_none_outside(self) -> None:
         """A path under no mount of the table has none."""
         assert covering(Path("/home"), parse_mounts(HYBRID)) is None
+
+
+class TestProcessHierarchies:
+    def test_on_every_kind_of_machine(self) -> None:
+        """v2 alone; v1 alone, by those that count; both; v1 without the usual ones."""
+        one = "".join(
+            f"cgroup /c/{name} cgroup rw 0 0\n" for name in ("cpu", "memory", "pids")
+        )
+        usual = [Path("/c/memory"), Path("/c/pids")]
+        two = Path("/sys/fs/cgroup")
+        assert process_hierarchies(parse_mounts(UNIFIED)) == [two]
+        assert process_hierarchies(parse_mounts(one)) == usual
+        assert process_hierarchies(parse_mounts(one + UNIFIED)) == [two, *usual]
+        odd = parse_mounts("cgroup /c/freezer cgroup rw 0 0\n")
+        assert process_hierarchies(odd) == [Path("/c/freezer")]

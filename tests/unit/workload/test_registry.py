@@ -13,7 +13,17 @@ from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.policy.compiler import InboundDefaults
 from agent.policy.linkerd import Server
 from agent.policy.rule import DEFAULT_ANNOTATION, DefaultPolicy
-from agent.workload.model import Namespace, Objects, Service, Workload, derived_uid
+from agent.workload.model import (
+    EndpointSlice,
+    NamedPort,
+    Namespace,
+    Node,
+    Objects,
+    Service,
+    SliceEndpoint,
+    Workload,
+    derived_uid,
+)
 from agent.workload.registry import NodeView, Registry
 from tests.unit.policy.samples import authorization, policies, ref, server
 from tests.unit.workload.samples import DISABLED, ENABLED, pod, service
@@ -315,3 +325,63 @@ class TestOrder:
         objects = Objects(workloads=PODS, services=SERVICES)
 
         assert node.apply(objects) == node.apply(objects)
+
+
+class TestByMark:
+    """With an API server a peer takes HBONE when its node's agent says so."""
+
+    def view(self, *pods: Workload) -> NodeView:
+        shop = Namespace("shop", ENABLED)
+        registry = Registry("n1", TrustDomain("td"), by_mark=True)
+        return registry.apply(Objects(workloads=pods, namespaces=(shop,)))
+
+    def meshed(self, view: NodeView, ip: str) -> bool:
+        peer = view.directory.peer_at(parse_ip(ip))
+        assert peer is not None
+        return peer.meshed
+
+    def test_a_label_alone_makes_no_peer(self) -> None:
+        """It may not be captured yet: no tunnel would be answered."""
+        view = self.view(pod("shop/web", "10.1.0.1"), pod("shop/api", "10.1.0.2"))
+        assert not self.meshed(view, "10.1.0.1")
+        assert sorted(each.name for each in view.pods.values()) == ["api", "web"]
+
+    def test_a_marked_pod_is_one_whatever_its_labels_say(self) -> None:
+        """Also one that is about to leave: until the mark is off it takes tunnels."""
+        away = replace(
+            pod("jobs/far", "10.2.0.1", node="n2", labels={}, netns=None), marked=True
+        )
+        leaving = replace(pod("shop/old", "10.1.0.3", labels=DISABLED), marked=True)
+        view = self.view(away, leaving)
+        assert self.meshed(view, "10.2.0.1")
+        assert self.meshed(view, "10.1.0.3")
+        assert view.pods == {}
+
+
+def test_a_pod_whose_namespace_is_not_found_yet() -> None:
+    """Is to be enrolled, and said to be; one of another node is not ours to find."""
+    lost = pod("shop/lost", "10.1.0.1", netns=None)
+    away = pod("shop/away", "10.2.0.1", node="n2", netns=None)
+    plain = pod("shop/plain", "10.1.0.2", labels=DISABLED, netns=None)
+    found = view(lost, away, plain)
+    assert found.unplaced == {lost.uid}
+    assert not found.pods
+    assert said(found) == [("Pod shop/lost", "")]
+
+
+def test_zones_are_of_this_node() -> None:
+    """Topology hints are read from where we are."""
+    ready = [
+        SliceEndpoint((parse_ip(f"10.2.0.{n}"),), zones=frozenset({zone}))
+        for n, zone in ((1, "a"), (2, "b"))
+    ]
+    part = EndpointSlice("shop", "api-x", "api", (NamedPort("http", 8080),), (*ready,))
+    objects = Objects(
+        services=(service("shop/api", "10.96.0.1"),),
+        endpoint_slices=(part,),
+        nodes=(Node("n1", "b"), Node("n2", "a")),
+    )
+    view = Registry("n1", TrustDomain("td")).apply(objects)
+    at = SocketAddress.parse("10.96.0.1:80")
+    found = view.directory.services[at].endpoints
+    assert [str(each.address) for each in found] == ["10.2.0.2:8080"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.addresses import SocketAddress, parse_ip
@@ -14,7 +16,7 @@ from agent.workload.model import (
     SliceEndpoint,
     Workload,
 )
-from agent.workload.services import ServiceIndex
+from agent.workload.services import Place, ServiceIndex, ServiceMemory
 from tests.unit.workload.samples import pod, service
 
 APP = {"app": "api"}
@@ -172,3 +174,108 @@ class TestTwoServices:
             found = index()
             assert found.virtual_services(order)[AT].name == "shop/a"
             assert [item.object for item in found.problems] == ["Service shop/b"]
+
+
+def near(
+    wanted: Service, *endpoints: SliceEndpoint, node: str = "n1", zone: str = "a"
+) -> list[str]:
+    """The backends of `wanted` for clients of a node in a zone."""
+    part = endpoint_slice(*endpoints)
+    found = ServiceIndex((), (part,), {}, place=Place(node, zone))
+    return [address for address, _ in backends(found, wanted)]
+
+
+def in_zones(ip: str, *zones: str, ready: bool = True) -> SliceEndpoint:
+    return SliceEndpoint((parse_ip(ip),), ready, zones=frozenset(zones))
+
+
+API = service("shop/api", "10.96.0.1")
+
+
+class TestNear:
+    def test_hints_for_our_zone(self) -> None:
+        """Where every ready backend has one, ours are used alone."""
+        hinted = (in_zones("10.1.0.1", "a"), in_zones("10.1.0.2", "b"))
+        assert near(API, *hinted) == ["10.1.0.1:8080"]
+        assert near(API, *hinted, zone="b") == ["10.1.0.2:8080"]
+
+    @pytest.mark.parametrize(
+        ("other", "zone"),
+        [
+            (in_zones("10.1.0.2"), "a"),  # one without a hint: between two states
+            (in_zones("10.1.0.2", "b"), "c"),  # none for our zone
+            (in_zones("10.1.0.2", "b"), ""),  # nobody says where we are
+        ],
+    )
+    def test_hints_that_do_not_count(self, other: SliceEndpoint, zone: str) -> None:
+        """All are used, as kube-proxy does."""
+        assert len(near(API, in_zones("10.1.0.1", "a"), other, zone=zone)) == 2
+
+    def test_a_hint_of_a_backend_that_is_not_ready(self) -> None:
+        """Counts for nothing: nobody is sent to a zone without a ready backend."""
+        away = in_zones("10.1.0.1", "a", ready=False)
+        assert near(API, away, in_zones("10.1.0.2", "b")) == ["10.1.0.2:8080"]
+
+    def test_local_only(self) -> None:
+        """Backends of this node, and none where it has none."""
+        local = replace(API, local_only=True)
+        here = SliceEndpoint((parse_ip("10.1.0.1"),), node="n1")
+        there = SliceEndpoint((parse_ip("10.1.0.2"),), node="n2")
+        assert near(local, here, there) == ["10.1.0.1:8080"]
+        assert near(local, there) == []
+
+    def test_local_only_by_selector(self) -> None:
+        """The same where pods are found by their labels."""
+        pods = (
+            pod("shop/a", "10.1.0.1", labels=APP, node="n1"),
+            pod("shop/b", "10.1.0.2", labels=APP, node="n2"),
+        )
+        found = ServiceIndex(pods, (), {}, place=Place("n2"))
+        wanted = replace(
+            service("shop/api", "10.96.0.1", selector=APP), local_only=True
+        )
+        assert [address for address, _ in backends(found, wanted)] == ["10.1.0.2:8080"]
+
+
+class TestEndpointsOfOlderServers:
+    def test_bring_their_own_ports(self) -> None:
+        """Subsets of one object may differ in theirs."""
+        one = SliceEndpoint((parse_ip("10.1.0.1"),), ports=(NamedPort("http", 80),))
+        two = SliceEndpoint((parse_ip("10.1.0.2"),), ports=(NamedPort("http", 81),))
+        assert near(API, one, two) == ["10.1.0.1:80", "10.1.0.2:81"]
+
+
+class TestAffinity:
+    def test_is_told_with_the_service(self) -> None:
+        """Whoever picks an endpoint must know."""
+        sticky = replace(API, affinity_seconds=600)
+        made = index(slices=(endpoint_slice(at("10.1.0.1")),)).virtual_services(
+            [sticky]
+        )
+        assert made[AT].affinity_seconds == 600
+
+
+class TestMemory:
+    def test_slices_that_did_not_change(self) -> None:
+        """Come out as the same object, which costs nothing to compare."""
+        memory = ServiceMemory()
+        part = endpoint_slice(at("10.1.0.1"))
+        made = []
+        for _ in range(2):
+            found = ServiceIndex((), (part,), {}, memory)
+            made.append(found.virtual_services([API])[AT])
+            memory.end_round()
+        assert made[0] is made[1]
+
+    def test_an_address_that_passed_to_another_pod(self) -> None:
+        """Is seen, though service and slices are what they were."""
+        memory, part = ServiceMemory(), endpoint_slice(at("10.1.0.1", uid="u1"))
+        for uid, count in (("u1", 1), ("u2", 0)):
+            ip = parse_ip("10.1.0.1")
+            holder = Peer(uid, "shop/a", SPIFFE, (ip,), True, "n1")
+            found = ServiceIndex((), (part,), {ip: holder}, memory)
+            assert len(found.virtual_services([API])[AT].endpoints) == count
+            memory.end_round()
+
+
+SPIFFE = pod("shop/a").identity(TrustDomain("td"))

@@ -1,0 +1,34 @@
+"""Who is told that a pod of this node joined the mesh, or could not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from agent.workload.model import Workload
+
+
+class Announcer(Protocol):
+    """Takes news at once, and passes them on by itself."""
+
+    def in_mesh(self, captured: Iterable[str], wanted: Iterable[str]) -> None:
+        """These pods, by uid, are captured, and those are to be: no others."""
+
+    def captured(self, pod: Workload, note: str) -> None:
+        """A pod has joined the mesh."""
+
+    def refused(self, pod: Workload, note: str) -> None:
+        """A pod cannot join the mesh."""
+
+
+class Silent:
+    """With manifests: nobody writes into somebody's files (DECISIONS.md, 11)."""
+
+    def in_mesh(self, captured: Iterable[str], wanted: Iterable[str]) -> None:
+        """Nothing to do."""
+
+    def captured(self, pod: Workload, note: str) -> None:
+        """Nothing to do."""
+
+    def refused(self, pod: Workload, note: str) -> None:
+        """Nothing to do."""

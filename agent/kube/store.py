@@ -1,0 +1,172 @@
+"""
+The objects of one resource, as the API server told of them; only what is used. Pure.
+
+An object that cannot be read keeps its last good state, and a Problem says so. What is
+kept is small: 100,000 pods of other nodes are each an identity and its addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from sys import intern
+from typing import Final
+
+from agent.kube.convert import NETNS_ANNOTATION
+from agent.kube.objects import KubeObject, ObjectKey, Reading, read_json
+from agent.kube.resources import Served
+from agent.kube.watch import Item, Key, Listed, Removed, Stored
+from agent.policy.problem import Problem
+from agent.workload.model import Workload
+
+SOURCE: Final = "API server"
+# Whose annotations on a pod mean anything here.
+_DOMAINS: Final = ("podlock.io", "linkerd.io", "istio.io")
+
+NOTHING: Final[Mapping[str, str]] = {}
+
+Trim = Callable[[KubeObject], KubeObject]
+
+
+def whole(value: KubeObject) -> KubeObject:
+    """Nothing to leave out."""
+    return value
+
+
+def own_pod(value: KubeObject) -> KubeObject:
+    """
+    A pod of this node: without annotations that are others'.
+
+    Nor its network namespace: whoever may annotate a pod could name another pod's.
+    """
+    if not isinstance(value, Workload):
+        return value
+    annotations = {
+        name: text
+        for name, text in value.annotations.items()
+        if name != NETNS_ANNOTATION and name.partition("/")[0].endswith(_DOMAINS)
+    }
+    return replace(value, annotations=annotations, netns=None)
+
+
+def far_pod(value: KubeObject) -> KubeObject:
+    """A pod of another node: who it is and where; nobody here selects it by label."""
+    if not isinstance(value, Workload):
+        return value
+    # A thousand pods of one node, namespace or account share one string of each.
+    return replace(
+        value,
+        namespace=intern(value.namespace),
+        node=intern(value.node),
+        service_account=intern(value.service_account),
+        labels=NOTHING,
+        annotations=NOTHING,
+        ports=(),
+        netns=None,
+    )
+
+
+@dataclass(slots=True)
+class Entry:
+    """One object; `value` None where it never could be read."""
+
+    version: int
+    value: KubeObject | None
+    key: ObjectKey | None = None
+    problems: tuple[Problem, ...] = ()
+    was_first: bool = False
+
+
+@dataclass(slots=True)
+class Store:
+    """What is in force of one resource; `synced` once the first list has come."""
+
+    trim: Trim = whole
+    synced: bool = False
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    _listed: dict[Key, Entry] = field(default_factory=dict)
+
+    def apply(self, event: Listed | Stored | Removed, served: Served) -> bool:
+        """Take an event; returns whether anything may differ now."""
+        match event:
+            case Listed():
+                return self._list(event, served)
+            case Stored(item):
+                entry = self._entry(item, served)
+                before = self.entries.get(item.key)
+                self.entries[item.key] = entry
+                return before is None or (before.value, before.problems) != (
+                    entry.value,
+                    entry.problems,
+                )
+            case Removed(key):
+                return self.entries.pop(key, None) is not None
+
+    def clear(self) -> None:
+        """There is no such resource, so there are none of it."""
+        self.entries, self.synced = {}, True
+
+    def _list(self, page: Listed, served: Served) -> bool:
+        if page.is_first:
+            self._listed = {}
+        for item in page.items:
+            self._listed[item.key] = self._entry(item, served)
+        if not page.is_last:
+            return False
+        self.entries, self._listed = self._listed, {}
+        self.synced = True
+        return True
+
+    def _entry(self, item: Item, served: Served) -> Entry:
+        reading = read_json(item.raw, served.group, served.kind, SOURCE)
+        before = self.entries.get(item.key)
+        if not reading.faults:
+            return self._good(item, reading, before)
+        key = reading.faults[0].key
+        problems = tuple(fault.problem for fault in reading.faults)
+        value = before.value if before else None
+        if value is not None:
+            text = "its last good state stays in force until it can be read"
+            problems += (Problem(problems[0].object, "", text),)
+        # When we start there is no last good state: perhaps there was one yesterday.
+        first = before.was_first if before else not self.synced
+        return Entry(item.version, value, key, problems, first)
+
+    def _good(self, item: Item, reading: Reading, before: Entry | None) -> Entry:
+        (key, value), *_ = reading.objects
+        value = self.trim(value)
+        if before is not None and before.value == value:
+            value = before.value  # the very same is compared at once later on
+        return Entry(item.version, value, key)
+
+    @property
+    def lost(self) -> Iterable[ObjectKey]:
+        """What was there when we started and has never been readable."""
+        return (
+            entry.key
+            for entry in self.entries.values()
+            if entry.value is None and entry.was_first and entry.key is not None
+        )
+
+    @property
+    def problems(self) -> Iterable[Problem]:
+        """What is wrong with single objects."""
+        return (text for entry in self.entries.values() for text in entry.problems)
+
+
+def merged(stores: Iterable[Store]) -> Mapping[ObjectKey, KubeObject]:
+    """
+    All objects by key.
+
+    A pod that moved to another node may be in two stores for a moment: the newer one
+    counts, for versions of one resource can be compared.
+    """
+    found: dict[ObjectKey, Entry] = {}
+    for store in stores:
+        for entry in store.entries.values():
+            if entry.key is None or entry.value is None:
+                continue
+            known = found.get(entry.key)
+            if known is None or known.version < entry.version:
+                found[entry.key] = entry
+    return {key: entry.value for key, entry in found.items() if entry.value}

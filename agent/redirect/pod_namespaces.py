@@ -1,0 +1,222 @@
+"""
+The network namespaces of this node's pods, found by uid.
+
+cgroup -> process -> /proc/PID/ns/net, which works for every runtime and asks none. A
+namespace that was found is held open: a path through a process would lead to whoever
+gets its number next. What is given out is a path through our own descriptor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from agent.redirect import pod_cgroups
+from agent.redirect.mounts import parse_mounts, process_hierarchies
+from agent.redirect.pod_cgroups import InvalidProcess, Process
+
+PROC: Final = Path("/proc")
+# A look at all pods' directories serves whoever asks within this time.
+LOOK_SECONDS: Final = 0.02
+# Kubelets make their root once; it is looked for again this often while pods miss.
+ROOTS_SECONDS: Final = 5.0
+ROOT_DEPTH: Final = 5
+
+
+@dataclass(slots=True)
+class _Held:
+    """An open namespace, and the process by which it was found."""
+
+    descriptor: int
+    inode: tuple[int, int]
+    process: Process
+
+
+class PodNamespaces:
+    """Finds and holds namespaces; for one thread."""
+
+    def __init__(
+        self,
+        hierarchies: Collection[Path],
+        proc: Path = PROC,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`hierarchies`: where cgroups are mounted, v1 and v2 alike."""
+        self._hierarchies = hierarchies
+        self._proc = proc
+        self._clock = clock
+        # Ours and the host's, which are one for an agent on the host's network.
+        self._never = {_inode(proc / "self/ns/net")}
+        with contextlib.suppress(OSError):  # no right to look, without CAP_SYS_PTRACE
+            self._never.add(_inode(proc / "1/ns/net"))
+        self._held: dict[str, _Held] = {}
+        self._missing: set[str] = set()
+        self._roots: list[Path] = []
+        self._roots_at = -ROOTS_SECONDS
+        self._pods: dict[str, list[Path]] = {}
+        self._pods_at = -LOOK_SECONDS
+
+    @classmethod
+    def of_this_machine(cls) -> PodNamespaces:
+        """By the mount table. Raises: OSError where there is no /proc."""
+        mounts = parse_mounts((PROC / "self/mounts").read_text())
+        return cls(process_hierarchies(mounts))
+
+    def netns_of(self, uid: str) -> str | None:
+        """
+        A path to the pod's namespace, as long as the pod is kept (see `keep`).
+
+        A sandbox that was made anew has another namespace, and then this is another.
+        None while no process of the pod is found, or only such as are on our own
+        network: the host's is never taken for a pod's.
+        """
+        held = self._held.get(uid)
+        if held is None or not self._lives(held.process, uid):
+            found = self._find(uid)
+            if found is not None and held is not None:
+                held = self._replace(uid, held, found)
+            elif found is not None:
+                held = self._held[uid] = found
+        if held is None:
+            self._missing.add(uid)
+            return None
+        self._missing.discard(uid)
+        return f"{PROC}/self/fd/{held.descriptor}"
+
+    def look_again(self) -> bool:
+        """Whether a pod that was asked for and not found is there now."""
+        return any(self.netns_of(uid) is not None for uid in list(self._missing))
+
+    def keep(self, uids: Collection[str]) -> None:
+        """Close the namespaces of all pods but these."""
+        for uid in self._held.keys() - set(uids):
+            os.close(self._held.pop(uid).descriptor)
+        self._missing &= set(uids)
+
+    def close(self) -> None:
+        """Hold nothing any more."""
+        self.keep(())
+
+    def _replace(self, uid: str, held: _Held, found: _Held) -> _Held:
+        if found.inode == held.inode:
+            os.close(found.descriptor)
+            held.process = found.process
+            return held
+        # Not before the new one is open, so the number is not the same.
+        os.close(held.descriptor)
+        self._held[uid] = found
+        return found
+
+    def _lives(self, process: Process, uid: str) -> bool:
+        """Whether that process is still there, and still the pod's."""
+        return self._process(process.pid) == process and self._is_of(process.pid, uid)
+
+    def _find(self, uid: str) -> _Held | None:
+        processes = (
+            self._process(pid)
+            for directory in self._directories(uid)
+            for pid in _pids_below(directory)
+        )
+        for process in pod_cgroups.by_age({p for p in processes if p is not None}):
+            held = self._open(process, uid)
+            if held is not None:
+                return held
+        return None
+
+    def _open(self, process: Process, uid: str) -> _Held | None:
+        path = self._proc / str(process.pid) / "ns/net"
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None  # it ended meanwhile
+        info = os.fstat(descriptor)
+        inode = (info.st_dev, info.st_ino)
+        # After it is open: only then it is sure whose it was.
+        if inode in self._never or not self._lives(process, uid):
+            os.close(descriptor)
+            return None
+        return _Held(descriptor, inode, process)
+
+    def _process(self, pid: int) -> Process | None:
+        try:
+            text = (self._proc / str(pid) / "stat").read_text(errors="replace")
+            return Process(pod_cgroups.started_ticks(text), pid)
+        except (OSError, InvalidProcess):
+            return None
+
+    def _is_of(self, pid: int, uid: str) -> bool:
+        try:
+            text = (self._proc / str(pid) / "cgroup").read_text(errors="replace")
+        except OSError:
+            return False
+        return pod_cgroups.belongs(text, uid)
+
+    def _directories(self, uid: str) -> list[Path]:
+        now = self._clock()
+        if now - self._pods_at >= LOOK_SECONDS:
+            self._pods, self._pods_at = self._look(now), now
+        return self._pods.get(uid, [])
+
+    def _look(self, now: float) -> dict[str, list[Path]]:
+        """Every pod's directory in every hierarchy, by uid."""
+        if now - self._roots_at >= ROOTS_SECONDS:
+            self._roots = [
+                root for top in self._hierarchies for root in _roots_below(top)
+            ]
+            self._roots_at = now
+        found: dict[str, list[Path]] = {}
+        for root in self._roots:
+            for directory in _with_classes(root):
+                uid = pod_cgroups.pod_uid(directory.name)
+                if uid is not None:
+                    found.setdefault(uid, []).append(directory)
+        return found
+
+
+def _roots_below(top: Path, depth: int = ROOT_DEPTH) -> Iterator[Path]:
+    for directory in _directories_in(top):
+        if pod_cgroups.is_root(directory.name):
+            yield directory
+        elif depth > 1:
+            yield from _roots_below(directory, depth - 1)
+
+
+def _with_classes(root: Path) -> Iterator[Path]:
+    for directory in _directories_in(root):
+        if pod_cgroups.is_class(directory.name):
+            yield from _directories_in(directory)
+        else:
+            yield directory
+
+
+def _pids_below(pod: Path) -> Iterator[int]:
+    """Of the pod's containers; a cgroup that a container made below is not asked."""
+    for directory in _directories_in(pod):
+        if not pod_cgroups.is_container(directory.name):
+            continue
+        try:
+            yield from pod_cgroups.parse_pids((directory / "cgroup.procs").read_text())
+        except OSError:
+            continue  # the container ended meanwhile
+
+
+def _directories_in(path: Path) -> list[Path]:
+    try:
+        with os.scandir(path) as entries:
+            return [
+                Path(entry.path)
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False)
+            ]
+    except OSError:
+        return []
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    info = path.stat()
+    return info.st_dev, info.st_ino

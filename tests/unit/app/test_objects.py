@@ -1,0 +1,74 @@
+"""Where objects come from follows from the settings, and a wrong one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from agent.app.announcing import Silent
+from agent.app.objects import ApiServer, Manifests, access_of, api_client, node_objects
+from agent.config import ConfigError, resolve
+from agent.kube.access import InvalidAccess
+from agent.kube.announcer import Announcer
+from agent.kube.manifests import Change
+from tests.cluster.credentials import Authority
+
+
+class TestManifests:
+    async def test_are_missing_until_they_are_read(self, tmp_path: Path) -> None:
+        """Then what is wrong with them is in the Change."""
+        manifests, changes = Manifests(tmp_path), list[Change]()
+        assert manifests.missing() == ["the manifests have not been read yet"]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(manifests.run, changes.append)
+            assert (manifests.missing(), len(changes)) == ([], 1)
+            nursery.cancel_scope.cancel()
+
+    async def test_nobody_is_told_of_captures(self) -> None:
+        """Somebody's files are not written to."""
+        async with node_objects(resolve({"node": "n1"})) as surroundings:
+            assert isinstance(surroundings.source, Manifests)
+            assert isinstance(surroundings.announcer, Silent)
+
+
+class TestApiServer:
+    async def test_in_a_pod(self, tmp_path: Path) -> None:
+        """The files of its ServiceAccount; a source and somebody to tell."""
+        authority = Authority(tmp_path)
+        (tmp_path / "ca.crt").write_bytes(authority.certificate.read_bytes())
+        kubernetes = {
+            "in_cluster": True,
+            "server": "https://127.0.0.1:1",
+            "credentials": str(tmp_path),
+        }
+        config = resolve({"node": "n1", "kubernetes": kubernetes})
+        access = access_of(config)
+        assert (access.server, access.token) == (
+            "https://127.0.0.1:1",
+            tmp_path / "token",
+        )
+        async with node_objects(config) as surroundings:
+            assert isinstance(surroundings.source, ApiServer)
+            assert isinstance(surroundings.announcer, Announcer)
+            surroundings.announcer.fault = "the API server does not permit it"
+            (*_, last) = surroundings.source.missing()
+            assert last == (
+                "captured pods are not marked: the API server does not permit it"
+            )
+
+    async def test_a_kubeconfig_that_cannot_be_used(self, tmp_path: Path) -> None:
+        """Missing, unreadable as such, or naming files that are not there."""
+        path = tmp_path / "kubeconfig"
+        config = resolve({"node": "n1", "kubernetes": {"kubeconfig": str(path)}})
+        with pytest.raises(
+            ConfigError, match=r"kubernetes\.kubeconfig: .*No such file"
+        ):
+            access_of(config)
+        path.write_text("{}")
+        with pytest.raises(InvalidAccess):
+            access_of(config)
+        with pytest.raises(ConfigError, match="no kubeconfig"):
+            async with api_client(config):
+                raise AssertionError

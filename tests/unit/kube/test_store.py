@@ -1,0 +1,231 @@
+"""What is kept of an object is small, and a broken one keeps its last good state."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.kube.failure import FailureKind
+from agent.kube.objects import ObjectKey
+from agent.kube.resources import Served
+from agent.kube.store import Store, far_pod, merged, own_pod
+from agent.kube.watch import Failed, Item, Key, Listed, Removed, Stored, Watch
+from agent.workload.model import EndpointSlice, Service, Workload
+
+VECTORS = Path(__file__).parents[2] / "vectors" / "kube"
+
+PODS = Served("", "v1", "pods", "Pod")
+SERVICES = Served("", "v1", "services", "Service")
+SERVERS = Served("policy.linkerd.io", "v1beta1", "servers", "Server")
+
+
+def item(name: str, version: int, kind: str = "Pod", **fields: Any) -> Item:
+    meta = {"name": name, "namespace": "shop", "uid": f"u-{name}"}
+    meta |= fields.pop("metadata", {})
+    document = {"apiVersion": "v1", "kind": kind, "metadata": meta, **fields}
+    raw = json.dumps(document).encode()
+    return Item(Key("shop", name), f"u-{name}", version, raw)
+
+
+def values(store: Store) -> list[object]:
+    return [entry.value for entry in store.entries.values()]
+
+
+class TestKept:
+    META: dict[str, Any] = {  # noqa: RUF012 - read only
+        "labels": {"app": "web", "podlock.io/tunnel": "hbone"},
+        "annotations": {
+            "podlock.io/tunnel": "hbone",
+            "podlock.io/netns": "/run/netns/victim",
+            "config.linkerd.io/default-inbound-policy": "deny",
+            "example.com/notes": "x" * 100_000,
+        },
+    }
+
+    def test_of_a_pod_of_this_node(self) -> None:
+        """Labels, our annotations; no network namespace that somebody wrote there."""
+        store = Store(own_pod)
+        store.apply(Listed((item("web", 1, metadata=self.META),)), PODS)
+        (pod,) = values(store)
+        assert isinstance(pod, Workload)
+        assert pod.labels == self.META["labels"]
+        assert sorted(pod.annotations) == [
+            "config.linkerd.io/default-inbound-policy",
+            "podlock.io/tunnel",
+        ]
+        assert pod.netns is None
+
+    def test_of_a_pod_of_another_node(self) -> None:
+        """Who it is and where."""
+        store = Store(far_pod)
+        store.apply(Listed((item("web", 1, metadata=self.META),)), PODS)
+        (pod,) = values(store)
+        assert isinstance(pod, Workload)
+        assert (pod.labels, pod.annotations, pod.netns) == ({}, {}, None)
+        assert pod.marked
+
+    def test_enormous_labels_leave_nothing_behind(self) -> None:
+        """Ten thousand labels of another node's pod cost no memory here."""
+        labels = {f"example.com/l{number}": "x" * 63 for number in range(10_000)}
+        store = Store(far_pod)
+        store.apply(Stored(item("web", 1, metadata={"labels": labels})), PODS)
+        (pod,) = values(store)
+        assert isinstance(pod, Workload)
+        assert pod.labels == {}
+
+    def test_the_same_again_is_the_same_object(self) -> None:
+        """A status that changed in what nobody reads changes nothing downstream."""
+        store = Store(own_pod)
+        store.apply(Listed((item("web", 1),)), PODS)
+        before = values(store)[0]
+        told = store.apply(Stored(item("web", 2, status={"message": "ok"})), PODS)
+        assert told is False
+        assert values(store)[0] is before
+
+
+class TestBadObjects:
+    def test_a_pod_without_an_address(self) -> None:
+        """Is a pod that has not got one yet."""
+        store = Store(own_pod)
+        store.apply(Stored(item("web", 1, status={"podIP": ""})), PODS)
+        (pod,) = values(store)
+        assert isinstance(pod, Workload)
+        assert pod.addresses == ()
+        assert list(store.problems) == []
+
+    @pytest.mark.parametrize(
+        "port", [{"port": 0}, {"port": 80, "name": 7}, {"name": "http"}]
+    )
+    def test_a_service_with_a_port_that_is_none(self, port: dict[str, Any]) -> None:
+        """Keeps its last good state, which a Problem names with the field."""
+        store = Store()
+        good = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}
+        store.apply(Listed((item("api", 1, "Service", spec=good),)), SERVICES)
+        bad = {"clusterIP": "10.96.0.1", "ports": [port]}
+        store.apply(Stored(item("api", 2, "Service", spec=bad)), SERVICES)
+        (service,) = values(store)
+        assert isinstance(service, Service)
+        assert [each.port for each in service.ports] == [80]
+        first, second = store.problems
+        assert first.object == "API server: Service shop/api"
+        assert first.field.startswith("spec.ports")
+        assert "last good state" in second.message
+        # And is forgotten once it is good again, or gone.
+        store.apply(Stored(item("api", 3, "Service", spec=good)), SERVICES)
+        assert list(store.problems) == []
+
+    def test_a_port_without_a_name(self) -> None:
+        """One port needs none."""
+        store = Store()
+        spec = {"clusterIP": "10.96.0.1", "ports": [{"port": 80, "name": ""}]}
+        store.apply(Stored(item("api", 1, "Service", spec=spec)), SERVICES)
+        assert list(store.problems) == []
+
+    def test_null_is_absent(self) -> None:
+        """As Go writes empty lists and maps of some kinds."""
+        store = Store(own_pod)
+        labels, spec = {"labels": None}, {"containers": None}
+        store.apply(Stored(item("web", 1, metadata=labels, spec=spec)), PODS)
+        assert list(store.problems) == []
+
+    def test_a_server_that_never_could_be_read(self) -> None:
+        """There when we started: what it would close stays closed. Later: it is new."""
+        spec = {"podSelector": {}, "port": 0}
+        store = Store()
+        store.apply(Listed((item("old", 1, "Server", spec=spec),)), SERVERS)
+        store.apply(Stored(item("new", 2, "Server", spec=spec)), SERVERS)
+        assert list(store.lost) == [
+            ObjectKey("Server.policy.linkerd.io", "shop", "old")
+        ]
+        store.apply(Removed(Key("shop", "old")), SERVERS)
+        assert list(store.lost) == []
+
+
+class TestPages:
+    def test_count_once_the_last_has_come(self) -> None:
+        """Half a list is nobody's state; what was before it holds till then."""
+        store = Store(own_pod)
+        store.apply(Listed((item("old", 1),)), PODS)
+        assert not store.apply(Listed((item("a", 2),), is_last=False), PODS)
+        assert [key.name for key in store.entries] == ["old"]
+        # That list broke off; another one begins.
+        store.apply(Listed((item("b", 3),), is_last=False), PODS)
+        assert store.apply(Listed((item("c", 4),), is_first=False), PODS)
+        assert [key.name for key in store.entries] == ["b", "c"]
+
+
+class TestMerged:
+    def test_a_pod_that_moved(self) -> None:
+        """In two stores under one name, the newer one counts."""
+        own, far = Store(own_pod), Store(far_pod)
+        own.apply(Listed((item("db-0", 7, spec={"nodeName": "n1"}),)), PODS)
+        far.apply(Listed((item("db-0", 9, spec={"nodeName": "n2"}),)), PODS)
+        for stores in ((own, far), (far, own)):
+            (pod,) = merged(stores).values()
+            assert isinstance(pod, Workload)
+            assert pod.node == "n2"
+
+    def test_of_a_resource_that_is_gone(self) -> None:
+        """Nothing of it is left."""
+        store = Store(own_pod)
+        store.apply(Listed((item("web", 1),)), PODS)
+        store.clear()
+        assert (merged([store]), store.synced) == ({}, True)
+
+
+class TestRecorded:
+    """What a real API server sent, byte by byte (see tests/vectors)."""
+
+    OWN = Served("", "v1", "pods", "Pod")
+    SLICES = Served("discovery.k8s.io", "v1beta1", "endpointslices", "EndpointSlice")
+
+    @pytest.mark.parametrize("size", [1, 7, 1000, 100_000])
+    def test_pods(self, size: int) -> None:
+        """In chunks of any size, the same pods are there at the end."""
+        machine, store = Watch(), Store(own_pod)
+        machine.next_request(0.0)
+        first = machine.page((VECTORS / "pods.list.json").read_bytes())
+        assert isinstance(first, Listed)
+        store.apply(first, self.OWN)
+        assert [key.name for key in store.entries] == ["web"]
+        machine.next_request(0.0)
+        stream = (VECTORS / "pods.watch.ndjson").read_bytes()
+        for start in range(0, len(stream), size):
+            for event in machine.receive(stream[start : start + size]):
+                assert not isinstance(event, Failed)
+                store.apply(event, self.OWN)
+        (pod,) = values(store)
+        assert isinstance(pod, Workload)
+        assert (pod.name, pod.marked, pod.ready) == ("api", True, True)
+        assert [str(ip) for ip in pod.addresses] == ["10.1.0.1"]
+        assert [(port.name, port.port) for port in pod.ports] == [("http", 8080)]
+        assert machine.position == 200
+
+    def test_slices(self) -> None:
+        """Nulls in them are nothing wrong."""
+        machine, store = Watch(), Store()
+        machine.next_request(0.0)
+        listed = machine.page((VECTORS / "slices.list.json").read_bytes())
+        assert isinstance(listed, Listed)
+        store.apply(listed, self.SLICES)
+        assert list(store.problems) == []
+        counts = {
+            value.service: len(value.endpoints)
+            for value in values(store)
+            if isinstance(value, EndpointSlice)
+        }
+        assert counts == {"api": 1, "none": 0}
+
+    def test_gone(self) -> None:
+        """The status comes as an event, in a stream that began well."""
+        machine = Watch()
+        machine.next_request(0.0)
+        machine.page((VECTORS / "pods.list.json").read_bytes())
+        machine.next_request(0.0)
+        (event,) = machine.receive((VECTORS / "gone.watch.ndjson").read_bytes())
+        assert isinstance(event, Failed)
+        assert event.failure.kind is FailureKind.EXPIRED
+        assert machine.is_listing
