@@ -6,9 +6,9 @@ import trio
 
 from agent.app.objects import api_client
 from agent.config import Config
+from agent.findings import Finding
 from agent.identity.clock import utc_now
 from agent.kube import preflight
-from agent.kube.preflight import Finding
 from agent.kube.resources import of_node
 
 
