@@ -85,6 +85,9 @@ class Outcome:
     level: Level
     reason: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.feature.name}: {self.level}, {self.message}"
+
     @property
     def message(self) -> str:
         """In a sentence, with what is done about it."""

@@ -45,6 +45,11 @@ class LoadReport:
     mounted: bool = False
     features: Sequence[Outcome] = field(default=(), compare=False)
 
+    def facts(self) -> dict[str, Any]:
+        """For the log: of features only those that this kernel lacks."""
+        lacking = [str(each) for each in self.features if each.level != "native"]
+        return asdict(replace(self, features=())) | {"features": lacking}
+
 
 def ensure_loaded(
     *,
@@ -67,7 +72,10 @@ def ensure_loaded(
     source = source.resolve()
     outcomes = examine(attach_to)
     if lacks := features.refusal(outcomes):
-        raise KernelError(f"this kernel cannot carry the redirect: {lacks}")
+        raise KernelError(
+            f"this kernel cannot carry the redirect: {lacks};"
+            " `podlock check --pre` tells more"
+        )
     switches = features.switches(outcomes)
     digest = pinset.fingerprint_of(source, attach_to, ports, switches)
     settled = bpffs.on_bpffs(pins) and pinset.is_settled(layout)
