@@ -13,7 +13,14 @@ here=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 project=$(dirname "$here")
 
 "$project/run" setup
-ln -sfn "$project/.venv/bin/podlock" /usr/local/bin/podlock
+# In the project's own machine `podlock demo` is there, too.
+rm -f /usr/local/bin/podlock
+cat >/usr/local/bin/podlock <<END
+#!/bin/sh
+[ "\$1" = demo ] && exec "$project/run" "\$@"
+exec "$project/.venv/bin/podlock" "\$@"
+END
+chmod 755 /usr/local/bin/podlock
 podlock version
 
 if [[ -n ${KUBERNETES:-} ]]; then
