@@ -7,6 +7,7 @@ that did not hold are counted as what they are, failed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
@@ -38,7 +39,13 @@ def dict_of(seen: Seen) -> dict[str, str]:
 
 
 def _title(seen: Seen) -> str:
-    return f"{seen.kernel}, {seen.system}"
+    return f"Linux {release(seen.kernel)}, {seen.system}"
+
+
+def release(kernel: str) -> str:
+    """Of 6.1.0-50-cloud-amd64 what tells the kernel and not who built it: 6.1.0-50."""
+    found = re.match(r"\d+(\.\d+)*(-\d+)?", kernel)
+    return found[0] if found else kernel
 
 
 def _names(parts: Iterable[Iterable[str]]) -> list[str]:
@@ -80,13 +87,13 @@ def notes(seen: Sequence[Seen]) -> Iterator[str]:
     """Under the table: what a kernel said where it is not native, and what failed."""
     for each in seen:
         if each.refusal:
-            yield f"{each.kernel}: {each.refusal}"
+            yield f"Linux {release(each.kernel)}: {each.refusal}"
         for name, level, reason in each.features:
             if level == "fallback":
-                yield f"{each.kernel}: {name} is a fallback: {reason}"
+                yield f"Linux {release(each.kernel)}: {name} is a fallback: {reason}"
         for name, (_, failed) in each.tests.items():
             for test in failed:
-                yield f"{each.kernel}: tests/bpf: {name}: {test} failed"
+                yield f"Linux {release(each.kernel)}: tests/bpf: {name}: {test} failed"
 
 
 def markdown(seen: Sequence[Seen]) -> str:

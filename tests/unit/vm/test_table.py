@@ -68,6 +68,20 @@ def test_what_was_not_run_is_not_told_as_native() -> None:
     assert found["load under lockdown=confidentiality"][1] == "not run"
 
 
+@pytest.mark.parametrize(
+    ("kernel", "expected"),
+    [
+        ("6.1.0-50-cloud-amd64", "6.1.0-50"),
+        ("6.12.117+deb13-cloud-amd64", "6.12.117"),
+        ("6.18.44-custom", "6.18.44"),
+        ("unnamed", "unnamed"),
+    ],
+)
+def test_a_kernel_is_named_by_its_release(kernel: str, expected: str) -> None:
+    """Not by who built it."""
+    assert table.release(kernel) == expected
+
+
 def test_pytest_is_counted_by_file() -> None:
     """Errors and skips are no passes."""
     case = '<testcase classname="tests.bpf.test_{}.TestX" name="{}">{}</testcase>'
