@@ -14,7 +14,6 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from functools import partial
 from typing import Final
 
@@ -77,7 +76,7 @@ async def _run(config: Config) -> None:
             cgroup=config.redirect.cgroup,
         )
     )
-    log.info("redirect in force", **asdict(loaded))
+    log.info("redirect in force", **loaded.facts())
     registry = Registry(
         config.node,
         config.trust_domain,
@@ -106,7 +105,8 @@ async def _run(config: Config) -> None:
                 objects.announcer,
                 objects.source.missing,
             )
-            await _serve(config, control, objects.source, authority)
+            reporter = ControlReporter(control, loaded.features)
+            await _serve(config, control, reporter, objects.source, authority)
     finally:
         maps.close()
 
@@ -114,6 +114,7 @@ async def _run(config: Config) -> None:
 async def _serve(
     config: Config,
     control: Control,
+    reporter: ControlReporter,
     objects: ObjectSource,
     authority: RunningAuthority | None,
 ) -> None:
@@ -124,9 +125,7 @@ async def _serve(
     control.direct.start()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(until_signalled, nursery.cancel_scope, control.stop)
-        await nursery.start(
-            server.serve, config.status.socket, ControlReporter(control)
-        )
+        await nursery.start(server.serve, config.status.socket, reporter)
         if authority is not None:
             nursery.start_soon(authority.follow, tell)
             domains = config.federation.domains

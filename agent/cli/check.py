@@ -15,7 +15,7 @@ import msgspec
 from agent.cli.options import PATH, as_json, read, with_config
 
 if TYPE_CHECKING:
-    from agent.kube.preflight import Finding
+    from agent.findings import Finding
 
 
 @click.command()

@@ -52,10 +52,21 @@ class Worker(TypedDict):
     connections: int
 
 
+class KernelFeature(TypedDict):
+    """`reason` says why `level` is not native."""
+
+    name: str
+    level: Literal["native", "fallback"]
+    reason: str | None
+
+
 class Redirect(TypedDict):
+    """`features`: what the redirect needs of this kernel, as tried at the start."""
+
     pins: str
     cgroup: str | None
     loaded: bool
+    features: list[KernelFeature]
 
 
 class SameNode(TypedDict):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.kube.preflight import Finding
+from agent.findings import Finding
 from agent.status import client
 from tests.unit.status.samples import status
 

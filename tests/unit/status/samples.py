@@ -88,7 +88,15 @@ def status() -> dict[str, Any]:
                 "connections": 0,
             },
         ],
-        "redirect": {"pins": "/sys/fs/bpf/podlock", "cgroup": None, "loaded": True},
+        "redirect": {
+            "pins": "/sys/fs/bpf/podlock",
+            "cgroup": None,
+            "loaded": True,
+            "features": [
+                {"name": "sk_lookup", "level": "native", "reason": None},
+                {"name": "socket destroy", "level": "fallback", "reason": "refused"},
+            ],
+        },
         "same_node": {"mode": "tunnel", "reason": None, "pairs": 0, "unrecorded": 0},
         "identity": {"mode": "embedded", "bundle": ["ab12"], "trust_version": 7},
         "counts": {"workloads": 4},
