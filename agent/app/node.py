@@ -105,6 +105,7 @@ async def _run(config: Config) -> None:
                 ),
                 objects.announcer,
                 objects.source.missing,
+                objects.source.description,
             )
             await _serve(config, control, objects.source, authority)
     finally:

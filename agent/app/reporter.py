@@ -74,6 +74,7 @@ class ControlReporter:
                 "loaded": True,
             },
             "same_node": _same_node(control.direct),
+            "objects_from": control.objects_from(),
             "identity": {
                 "mode": "service" if config.identity.service else "embedded",
                 "bundle": [a.fingerprint for a in self._anchors()],

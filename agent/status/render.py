@@ -44,6 +44,7 @@ def _status(document: Document, now: float) -> RenderableType:
         ("trust", f"version {plain(document['identity']['trust_version'])}"),
         *(("anchor", anchor) for anchor in document["identity"]["bundle"]),
         ("redirect", _redirect(document["redirect"])),
+        ("objects", _objects_from(document["objects_from"])),
         ("same node", _same_node(document["same_node"])),
         *((plain(key), count) for key, count in document["counts"].items()),
     ]
@@ -91,6 +92,11 @@ def _audited(audited: list[Mapping[str, Any]], now: float) -> list[RenderableTyp
 def _redirect(redirect: Mapping[str, Any]) -> str:
     loaded = "loaded" if redirect["loaded"] else "not loaded"
     return f"{loaded}, {redirect['pins']} on {plain(redirect['cgroup'])}"
+
+
+def _objects_from(told: Mapping[str, Any]) -> str:
+    kind = "the API server" if told["source"] == "api-server" else "manifests in"
+    return f"{kind} {told['place']}"
 
 
 def _same_node(same_node: Mapping[str, Any]) -> str:
