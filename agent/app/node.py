@@ -104,6 +104,7 @@ async def _run(config: Config) -> None:
                 ),
                 objects.announcer,
                 objects.source.missing,
+                objects.source.description,
             )
             reporter = ControlReporter(control, loaded.features)
             await _serve(config, control, reporter, objects.source, authority)

@@ -85,6 +85,7 @@ class ControlReporter:
                 "features": self._features,
             },
             "same_node": _same_node(control.direct),
+            "objects_from": control.objects_from(),
             "identity": {
                 "mode": "service" if config.identity.service else "embedded",
                 "bundle": [a.fingerprint for a in self._anchors()],

@@ -6,7 +6,7 @@ Where we learn of objects: Kubernetes manifests in a directory, or an API server
     directory                  ~ looks at the files
 
     watch, failure, resources  list and watch without the network; what to ask, and when
-    store                      what is kept of each resource
+    store, trim                what is kept of each resource
     access, credentials,
     client                     ~ who we are to the API server, and requests to it
     reflector, source          ~ one task a resource; all of them as one Change

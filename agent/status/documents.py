@@ -78,6 +78,19 @@ class SameNode(TypedDict):
     unrecorded: int
 
 
+class ObjectsFrom(TypedDict):
+    """
+    Where objects come from: a directory, or an API server's URL.
+
+    `not_installed` are kinds of policy that the server does not know, so that there
+    are none of them.
+    """
+
+    source: Literal["manifests", "api-server"]
+    place: str
+    not_installed: list[str]
+
+
 class IdentitySource(TypedDict):
     """`trust_version` is that of the trust in force on the whole node."""
 
@@ -116,6 +129,7 @@ class Status(TypedDict):
     workers: list[Worker]
     redirect: Redirect
     same_node: SameNode
+    objects_from: ObjectsFrom
     identity: IdentitySource
     counts: dict[str, int]
     audited: list[Audited]

@@ -45,6 +45,7 @@ def _status(document: Document, now: float) -> RenderableType:
         *(("anchor", anchor) for anchor in document["identity"]["bundle"]),
         ("redirect", _redirect(document["redirect"])),
         *(("kernel", text) for text in _fallbacks(document["redirect"])),
+        ("objects", _objects_from(document["objects_from"])),
         ("same node", _same_node(document["same_node"])),
         *((plain(key), count) for key, count in document["counts"].items()),
     ]
@@ -99,6 +100,11 @@ def _fallbacks(redirect: Mapping[str, Any]) -> Iterator[str]:
     for feature in redirect["features"]:
         if feature["level"] != "native":
             yield f"without {feature['name']}: {feature['reason']}"
+
+
+def _objects_from(told: Mapping[str, Any]) -> str:
+    kind = "the API server" if told["source"] == "api-server" else "manifests in"
+    return f"{kind} {told['place']}"
 
 
 def _same_node(same_node: Mapping[str, Any]) -> str:

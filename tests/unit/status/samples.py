@@ -98,6 +98,11 @@ def status() -> dict[str, Any]:
             ],
         },
         "same_node": {"mode": "tunnel", "reason": None, "pairs": 0, "unrecorded": 0},
+        "objects_from": {
+            "source": "manifests",
+            "place": "/etc/podlock/manifests",
+            "not_installed": [],
+        },
         "identity": {"mode": "embedded", "bundle": ["ab12"], "trust_version": 7},
         "counts": {"workloads": 4},
         "audited": [
