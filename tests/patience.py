@@ -13,8 +13,7 @@ import math
 import os
 from typing import Final
 
-# Not PODLOCK_...: the agent takes what begins so for a setting, and refuses what it does
-# not know.
+# Not PODLOCK_...: the agent takes what begins so for a setting, and refuses strangers.
 VARIABLE: Final = "TEST_PATIENCE"
 
 
