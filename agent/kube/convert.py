@@ -37,6 +37,8 @@ from agent.workload.registry import MESH_LABEL
 # The path of a pod's network namespace. In a directory of manifests its writer is
 # trusted with it; at an API server whoever may annotate a pod could name another pod's.
 NETNS_ANNOTATION: Final = "podlock.io/netns"
+# On the picture of a static pod. A node may make one in any namespace.
+MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 NODE_TOPOLOGY: Final = "kubernetes.io/hostname"
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -180,6 +182,7 @@ def served_pod(document: object) -> Workload:
         meshed=meta.labels.get(MESH_LABEL) == "enabled",
         marked=meta.annotations.get(TUNNEL_MARK) == TUNNEL_HBONE,
         host_network=spec.host_network,
+        static=MIRROR_ANNOTATION in meta.annotations,
         ready=not unready and not meta.deletion_timestamp,
         finished=status.phase in ("Succeeded", "Failed"),
     )

@@ -176,7 +176,7 @@ class Source:
         return "no pod joins the mesh before that"
 
     def _placed(self, pod: Workload) -> Workload:
-        if pod.host_network or pod.finished:
+        if pod.host_network or pod.static or pod.finished:
             return pod
         netns = self._netns_of(pod.uid)
         return replace(pod, netns=netns) if netns else pod
