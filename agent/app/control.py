@@ -212,7 +212,8 @@ class Control:
         held, wanted = self.captures[uid], self.view.pods[uid]
         kept = [address for address in held.addresses if address in wanted.addresses]
         if len(kept) < len(held.addresses):
-            netns = Path(self._captured_as[uid].netns or "")
+            # Its path may lead to a new namespace by now, or to another pod's.
+            netns = Path(f"/proc/self/fd/{held.netns_fd}")
             with contextlib.suppress(PodlockError):  # told when it is captured again
                 self.captures[uid] = self._enrolment.capture(uid, netns, kept)
 

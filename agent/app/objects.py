@@ -105,8 +105,10 @@ class ApiServer:
 
         def told(change: Change) -> None:
             on_change(change)
-            # Only now: what is captured holds its namespace by itself.
-            self._namespaces.keep({pod.uid for pod in self._source.own_pods()})
+            # Only now: what is captured holds its namespace by itself. A Job's pod is
+            # there for hours after its end, and would keep its namespace for as long.
+            pods = self._source.own_pods()
+            self._namespaces.keep({pod.uid for pod in pods if not pod.finished})
 
         async with trio.open_nursery() as nursery:
             await nursery.start(self._source.run, told)

@@ -20,9 +20,16 @@ import trio
 
 from agent.kube.manifests import Change, collect
 from agent.kube.reflector import Api, News, Reflector
-from agent.kube.resources import ALL_PODS, MESHED_PODS, OWN_PODS, Resource, Served
+from agent.kube.resources import (
+    ALL_PODS,
+    MESHED_PODS,
+    NAMESPACES,
+    OWN_PODS,
+    Resource,
+    Served,
+)
 from agent.kube.store import Store, merged
-from agent.kube.trim import Trim, authorized_pod, far_pod, own_pod, policy
+from agent.kube.trim import Trim, authorized_pod, far_pod, namespace, own_pod, policy
 from agent.policy.problem import Problem
 from agent.workload.model import Workload
 
@@ -37,6 +44,7 @@ _TRIMS: Final[dict[str, Trim]] = {
     OWN_PODS: own_pod,
     MESHED_PODS: far_pod,
     ALL_PODS: authorized_pod,
+    NAMESPACES: namespace,
 }
 
 NetnsOf = Callable[[str], str | None]
@@ -176,7 +184,7 @@ class Source:
         return "no pod joins the mesh before that"
 
     def _placed(self, pod: Workload) -> Workload:
-        if pod.host_network or pod.finished:
+        if pod.host_network or pod.static or pod.finished:
             return pod
         netns = self._netns_of(pod.uid)
         return replace(pod, netns=netns) if netns else pod

@@ -252,8 +252,12 @@ def _settled(
 
 
 def _is_meshed(pod: Workload, namespace: Namespace | None) -> bool:
-    """The pod's own label wins over its namespace's; host-network pods never are."""
-    if pod.host_network:
+    """
+    The pod's own label wins over its namespace's.
+
+    Pods on the host's network and static ones never are.
+    """
+    if pod.host_network or pod.static:
         return False
     by_namespace = namespace.labels.get(MESH_LABEL, "") if namespace else ""
     inherited = _MESH_VALUES.get(by_namespace, False)

@@ -53,11 +53,11 @@ class FakeEnrolment:
         self.held: dict[str, Capture] = {}
         self.refuse: str | None = None
         self.kept: set[str] = set()
+        self.places: list[tuple[str, str]] = []
         self._sockets: list[socket.socket] = []
 
-    def capture(
-        self, uid: str, _netns: Path, addresses: Sequence[IPAddress]
-    ) -> Capture:
+    def capture(self, uid: str, netns: Path, addresses: Sequence[IPAddress]) -> Capture:
+        self.places.append((uid, str(netns)))
         if uid == self.refuse:
             raise KernelError(f"pod {uid}: no more memory")
         for other in self.held.values():
@@ -199,6 +199,25 @@ class TestACapturedPod:
             "u-web": (parse_ip("10.0.0.2"),),
             "u-batch": (parse_ip("10.0.0.1"),),
         }
+
+    def test_gives_up_an_address_where_it_is_held(self, bench: Bench) -> None:
+        """
+        Its old path is of no use: a sandbox that is made anew gets another, and the
+        number in the old one may be a new pod's by now.
+        """
+        old, new = "/proc/self/fd/7", "/proc/self/fd/12"
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=old))
+        held = bench.enrolment.held["u-web"].netns_fd
+        bench.enrolment.places.clear()
+        bench.adopt(
+            replace(pod("web", "10.0.0.9"), netns=new),
+            replace(pod("late", "10.0.0.1"), netns=old),
+        )
+        assert bench.enrolment.places == [
+            ("u-web", f"/proc/self/fd/{held}"),
+            ("u-late", old),
+            ("u-web", new),
+        ]
 
 
 class TestTheWorld:
