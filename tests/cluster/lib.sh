@@ -91,6 +91,15 @@ in_cgroup() {
 	exec "$@"
 }
 
+# start NAME CGROUP CMD...: a daemon with a log, a pid file, and how to start it again.
+start() {
+	local name=$1 cgroup=$2
+	printf '%q ' "${@:2}" >"$KUBE_RUN/$name.command"
+	shift 2
+	(in_cgroup "$cgroup" setsid "$@") </dev/null >>"$KUBE_RUN/log/${name//\//-}.log" 2>&1 &
+	echo $! >"$KUBE_RUN/$name.pid"
+}
+
 # cgroup_pids: every process below our cgroups, in any hierarchy.
 cgroup_pids() {
 	local mount
