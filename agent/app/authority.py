@@ -12,9 +12,10 @@ from agent.identity.audit import AuditFile
 from agent.identity.clock import utc_now
 from agent.identity.following import Source, Tell, follow
 from agent.identity.issuance import Issuance
+from agent.identity.issuer_files import read_issuer_files
 from agent.identity.ledger import NodeLedger
 from agent.identity.nodes import NodeRecords
-from agent.identity.operations import initialize
+from agent.identity.operations import initialize, initialize_under_issuer
 from agent.identity.overview import StateView, view
 from agent.identity.signing import NodeRegistry
 from agent.identity.store import AUDIT_LOG, Store
@@ -43,14 +44,21 @@ def open_authority(
     config: Config, registry: NodeRegistry, mode: str, *, create: bool = False
 ) -> RunningAuthority:
     """
-    The authority of `config`, made first where `create` allows it. Blocks.
+    The authority of `config`. Blocks.
+
+    Where there is none it begins under the anchor of the mounted issuer
+    (`authority.issuer`), or with an anchor of its own if `create` allows that.
 
     Raises: PodlockError for a directory that cannot be used.
     """
     settings = config.authority
     store = Store(settings.directory)
-    if create and not store.exists:
-        initialize(store, config.trust_domain, utc_now())
+    if not store.exists and (settings.issuer or create):
+        if settings.issuer is not None:
+            files = read_issuer_files(settings.issuer)
+            initialize_under_issuer(store, config.trust_domain, files)
+        else:
+            initialize(store, config.trust_domain, utc_now())
         log.info("authority created", directory=str(settings.directory))
     lifetime = timedelta(hours=config.identity.certificate_lifetime_hours)
     source = Source(store, lifetime, settings.issuer)

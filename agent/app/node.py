@@ -27,9 +27,11 @@ from agent.app.direct import Direct
 from agent.app.dumps import forbid_dumps
 from agent.app.federation import keep_federated
 from agent.app.objects import ObjectSource, node_objects
+from agent.app.probes import Probes, Tell
 from agent.app.reporter import ControlReporter
 from agent.app.stopping import until_signalled
 from agent.config import Config
+from agent.errors import KernelError
 from agent.identity import crl_files
 from agent.identity.client import IdentityClient
 from agent.identity.local import EmbeddedIdentity
@@ -39,10 +41,12 @@ from agent.kube.manifests import Change
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
 from agent.policy.rule import DefaultPolicy
-from agent.redirect import program, sockets
+from agent.redirect import bpffs, program, sockets
 from agent.redirect.enrolment import Enrolment
+from agent.redirect.gate import Gate
 from agent.redirect.kernel import RedirectMaps
-from agent.status import server
+from agent.redirect.sideline import Sideline
+from agent.status import readiness, server
 from agent.workload.registry import Registry
 
 log = logger()
@@ -52,6 +56,7 @@ RECONCILE_SECONDS: Final = 0.5
 # How soon a direct connection is told of; and every how many times all are counted.
 TRACE_SECONDS: Final = 1.0
 COUNT_EVERY: Final = 10
+GATE_SECONDS: Final = 5.0
 
 
 def run(config: Config) -> None:
@@ -105,10 +110,15 @@ async def _run(config: Config) -> None:
                 ),
                 objects.announcer,
                 objects.source.missing,
+                _gate(config, maps),
             )
             await _serve(config, control, objects.source, authority)
+            removed = control.is_being_removed
     finally:
         maps.close()
+    if removed:
+        remove_redirect(config)
+        log.info("redirect removed", reason="the namespace of the agents is deleted")
 
 
 async def _serve(
@@ -139,9 +149,45 @@ async def _serve(
         await nursery.start(control.workers.run)
         await nursery.start(objects.run, partial(_adopt, control))
         nursery.start_soon(control.allegiance.reports.run)
+        if control.gate:
+            nursery.start_soon(_shut, control.gate)
+        if config.kubernetes.is_used:
+            nursery.start_soon(_probes(config, tell).run)
+        if config.status.readiness:
+            where = config.status.readiness
+            why_not = partial(getattr, control, "not_serving_because")
+            await nursery.start(readiness.serve, where, why_not)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
+
+
+def _gate(config: Config, maps: RedirectMaps) -> Gate | None:
+    """The start gate, shut from now on, if it is asked for. Raises: KernelError."""
+    cgroup = bpffs.find_cgroup(config.redirect.cgroup)
+    gate = Gate(maps, Sideline(config.redirect.pins), cgroup)
+    if config.enrolment.gate != "strict":
+        gate.open()
+        return None
+    log.info("start gate shut", cgroups=[str(path) for path in gate.shut()])
+    return gate
+
+
+async def _shut(gate: Gate) -> None:
+    """A kubelet that comes later makes its cgroup then."""
+    while True:
+        await trio.sleep(GATE_SECONDS)
+        try:
+            await trio.to_thread.run_sync(gate.shut)
+        except KernelError as error:
+            log.warning("start gate", reason=str(error))
+
+
+def _probes(config: Config, tell: Tell) -> Probes:
+    """Who knows this node's kubelet."""
+    cgroup2 = bpffs.find_cgroup(None)
+    sideline = Sideline(config.redirect.pins)
+    return Probes(sideline, config.kubernetes.kubelet_port, cgroup2, tell)
 
 
 def _adopt(control: Control, change: Change) -> None:

@@ -142,7 +142,7 @@ class RedirectMaps:
     # The start gate.
 
     def judge(self, netns_cookie: int) -> None:
-        """This namespace stays outside the mesh and may connect. Raises: KernelError."""
+        """This namespace is outside the mesh and may connect. Raises: KernelError."""
         self._judged.put(records.pack_cookie(netns_cookie), _PRESENT)
 
     def unjudge(self, netns_cookie: int) -> None:

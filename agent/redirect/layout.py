@@ -99,9 +99,7 @@ CGROUP_HOOKS: Final = (
     Hook("redirect6", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),
 )
 NETNS_HOOK: Final = Hook(SK_LOOKUP, ProgramType.SK_LOOKUP, AttachType.SK_LOOKUP)
-PROBE_HOOK: Final = Hook(
-    "note_probe", ProgramType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS
-)
+PROBE_HOOK: Final = Hook("note_probe", ProgramType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS)
 GATE_HOOKS: Final = (
     Hook("gate4", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT),
     Hook("gate6", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),

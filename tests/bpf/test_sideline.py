@@ -217,9 +217,7 @@ class TestGate:
             captured.outbound[0].accept()[0].close()
             assert child.hear() is True
 
-    def test_taken_away_nothing_is_left(
-        self, sideline: Sideline, pins: Path
-    ) -> None:
+    def test_taken_away_nothing_is_left(self, sideline: Sideline, pins: Path) -> None:
         """Neither a link nor its pin."""
         sideline.guard(())
 

@@ -17,7 +17,9 @@ class Absences:
     """`with Absences() as absences:` looks on; afterwards `of(node)` tells."""
 
     def __init__(self) -> None:
-        self._ready: dict[int, list[tuple[float, bool]]] = {n: [] for n in machine.NODES}
+        self._ready: dict[int, list[tuple[float, bool]]] = {
+            n: [] for n in machine.NODES
+        }
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="absences")
 
@@ -54,7 +56,9 @@ class Absences:
     def _look(self) -> None:
         at = time.monotonic()
         try:
-            agents = machine.pods_of(machine.MESH, "app.kubernetes.io/name=podlock-agent")
+            agents = machine.pods_of(
+                machine.MESH, "app.kubernetes.io/name=podlock-agent"
+            )
         except LabError:
             return  # the API server is away: nothing is known
         ready = {p["spec"].get("nodeName") for p in agents if machine.is_ready(p)}

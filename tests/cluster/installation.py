@@ -34,7 +34,9 @@ openssl x509 -req -in issuer.csr -CA ca.crt -CAkey anchor.key -CAcreateserial \
 def apply() -> None:
     """Install it; returns once the API server has everything. Raises: LabError."""
     machine.kubectl("apply", "-f", str(CRDS))
-    machine.kubectl("apply", "-f", str(machine.ROOT / "deploy/kubernetes/namespace.yaml"))
+    machine.kubectl(
+        "apply", "-f", str(machine.ROOT / "deploy/kubernetes/namespace.yaml")
+    )
     _issue()
     machine.kubectl("apply", "-k", str(_overlay()))
 

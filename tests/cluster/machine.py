@@ -43,7 +43,7 @@ def node_name(number: int) -> str:
 
 
 def script(name: str, *arguments: str, seconds: float = 900) -> None:
-    """Run one of the scripts here; what it says goes to our stderr. Raises: LabError."""
+    """Run one of the scripts here; it talks on our stderr. Raises: LabError."""
     done = subprocess.run([HERE / name, *arguments], check=False, timeout=seconds)
     if done.returncode:
         raise LabError(f"tests/cluster/{name}: exit code {done.returncode}")
@@ -73,7 +73,9 @@ def pins() -> list[Path]:
     return [path for path in folders if path.exists()]
 
 
-def kubectl_try(*arguments: str, stdin: str | None = None, seconds: float = 60) -> Finished:
+def kubectl_try(
+    *arguments: str, stdin: str | None = None, seconds: float = 60
+) -> Finished:
     """kubectl to its end, whatever that is. Raises: LabError when it takes too long."""
     environment = {**os.environ, "KUBECONFIG": str(KUBECONFIG)}  # noqa: TID251
     try:
@@ -87,7 +89,9 @@ def kubectl_try(*arguments: str, stdin: str | None = None, seconds: float = 60) 
             env=environment,
         )
     except subprocess.TimeoutExpired as error:
-        raise LabError(f"kubectl {' '.join(arguments)}: not in {seconds:g} s") from error
+        raise LabError(
+            f"kubectl {' '.join(arguments)}: not in {seconds:g} s"
+        ) from error
 
 
 def kubectl(*arguments: str, stdin: str | None = None, seconds: float = 60) -> str:
@@ -110,9 +114,7 @@ def apply(*documents: Mapping[str, Any]) -> None:
     kubectl("apply", "-f", "-", stdin=json.dumps(items))
 
 
-def run_in(
-    namespace: str, pod: str, *command: str, seconds: float = 30
-) -> Finished:
+def run_in(namespace: str, pod: str, *command: str, seconds: float = 30) -> Finished:
     """Run a command in a pod; a failing one is an answer."""
     return kubectl_try("-n", namespace, "exec", pod, "--", *command, seconds=seconds)
 
@@ -198,7 +200,7 @@ def is_marked(pod: Document) -> bool:
 
 
 def wait_ready(namespace: str, seconds: float = 120) -> list[Document]:
-    """All pods of a namespace, when all are ready. Raises: LabError naming the others."""
+    """All pods of a namespace, once all are ready. Raises: LabError, naming others."""
     last: list[Document] = []
 
     def ready() -> list[Document] | None:
@@ -210,4 +212,6 @@ def wait_ready(namespace: str, seconds: float = 120) -> list[Document]:
         return system.wait_until(ready, f"pods of {namespace}", seconds, 0.5)
     except LabError as error:
         late = [pod["metadata"]["name"] for pod in last if not is_ready(pod)]
-        raise LabError(f"{error}; not ready: {', '.join(late) or 'none there'}") from error
+        raise LabError(
+            f"{error}; not ready: {', '.join(late) or 'none there'}"
+        ) from error

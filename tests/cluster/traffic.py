@@ -60,8 +60,11 @@ def start() -> None:
     echoes = {node: App(f"echo-{node}", node, ECHO, "echo") for node in machine.NODES}
     machine.apply(*(each for app in echoes.values() for each in app.objects()))
     machine.wait_ready(SHOP)
-    for node in machine.NODES:
-        system.wait_until(lambda node=node: _is_marked(f"echo-{node}"), "mark", 30, 0.5)
+    system.wait_until(
+        lambda: all(_is_marked(f"echo-{node}") for node in machine.NODES),
+        "marks of the echo pods",
+        *(30, 0.5),
+    )
     for path in PATHS:
         address = machine.get("-n", SHOP, "pod", f"echo-{path.target}")
         program = ("python3", "-u", "/programs/pulse.py", "ask", str(RATE))

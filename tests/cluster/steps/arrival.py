@@ -28,7 +28,7 @@ def installed(_world: World, notes: Notes) -> None:
         redirect = status["redirect"]
         own = redirect["pins"].endswith(machine.node_name(node))
         notes.saw(
-            f"node {node}: pins at {redirect['pins']}, attached to {redirect['cgroup']}",
+            f"node {node}: {redirect['pins']}, on {redirect['cgroup']}",
             own and machine.node_name(node) in redirect["cgroup"],
         )
         _privileges(node, notes)
@@ -57,7 +57,9 @@ def meshed(world: World, notes: Notes) -> None:
         namespace(SHOP, {}), *(each for app in SHOP_APPS for each in app.objects())
     )
     machine.wait_ready(SHOP)
-    before = {p["metadata"]["name"]: p["metadata"]["uid"] for p in machine.pods_of(SHOP)}
+    before = {
+        p["metadata"]["name"]: p["metadata"]["uid"] for p in machine.pods_of(SHOP)
+    }
     notes.saw(f"{len(before)} pods run before the namespace is labelled")
     began = time.monotonic()
     machine.kubectl("label", "namespace", SHOP, "podlock.io/mesh=enabled")
@@ -68,7 +70,8 @@ def meshed(world: World, notes: Notes) -> None:
     pods = machine.pods_of(SHOP)
     world.uids = {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in pods}
     notes.saw(
-        "none was restarted", world.uids == before and not sum(map(machine.restarts, pods))
+        "none was restarted",
+        world.uids == before and not sum(map(machine.restarts, pods)),
     )
     told = system.wait_until(_events, "an Event of each pod", 30, 0.5)
     notes.saw(f"Events MeshCaptured, such as: {told[0]}")

@@ -52,7 +52,10 @@ def killed(_world: World, notes: Notes) -> None:
         began = traffic.settle(1)
         machine.kill_containers(machine.agent_pod(2), 2)
         system.wait_until(
-            lambda: machine.restarts(machine.agent_pod(2)) > restarts, "restart", 60, 0.2
+            lambda: machine.restarts(machine.agent_pod(2)) > restarts,
+            "restart",
+            60,
+            0.2,
         )
         system.wait_until(lambda: machine.agent_is_ready(2), "agent ready", 60, 0.2)
         ready = time.monotonic()

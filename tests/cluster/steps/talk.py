@@ -23,7 +23,9 @@ def across_nodes(world: World, notes: Notes) -> None:
         for what, address in (("Service", page), ("pod", world.address("page"))):
             done = world.curl("caller-1", f"http://{address}/?{secret}")
             held = done.returncode == 0 and "Welcome to nginx" in done.stdout
-            notes.saw(f"nginx by {what} address: {_last(done.stdout)}{done.stderr}", held)
+            notes.saw(
+                f"nginx by {what} address: {_last(done.stdout)}{done.stderr}", held
+            )
         for what, address in (("Service", store), ("pod", world.address("store"))):
             cli = ("redis-cli", "-h", address)
             machine.run_in(SHOP, "caller-2", *cli, "set", "key", secret)

@@ -36,7 +36,8 @@ def test_nothing_else_is_served(method: str, path: str) -> None:
 
 async def test_over_http() -> None:
     """As an ASGI application."""
-    transport = httpx.ASGITransport(app=application(lambda: REASONS[:1]))
+    app = application(lambda: REASONS[:1])
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         answered = await client.get("/readyz")
     assert (answered.status_code, answered.text) == (503, f"{REASONS[0]}\n")
