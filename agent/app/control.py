@@ -189,7 +189,7 @@ class Control:
         return self._lacking() + self._pod_faults()
 
     def _lacking(self) -> list[str]:
-        reasons = self._missing()
+        reasons = list(self._missing())
         if not self.loaded and not reasons:
             reasons.append("the objects have not been looked at yet")
         if self.workers.running < len(self.workers.slots):
