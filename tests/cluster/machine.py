@@ -158,13 +158,13 @@ def api_answers() -> bool:
     return kubectl_try("get", "--raw", "/readyz", seconds=5).returncode == 0
 
 
-def processes_of(pod: Document, node: int) -> list[int]:
-    """The process ids of a pod's containers, its sandbox aside."""
+def processes_of(pod: Document, node: int, *, sandbox: bool = False) -> list[int]:
+    """The process ids of a pod's containers, or of its sandbox."""
     kubepods = find_cgroup(None) / "kube-debian" / node_name(node) / "kubepods"
     found = kubepods.rglob(f"pod{pod['metadata']['uid']}")
     pids = [pid for cgroup in found for pid in system.processes_in(cgroup)]
     names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in pids}
-    return [pid for pid, name in names.items() if name != "pause"]
+    return [pid for pid, name in names.items() if (name == "pause") == sandbox]
 
 
 def kill_containers(pod: Document, node: int) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
+from datetime import datetime
+from pathlib import Path
 
 from tests.cluster import images, machine
 from tests.cluster.machine import Document
@@ -25,13 +28,16 @@ def crowd(_world: World, notes: Notes) -> None:
     try:
         system.wait_until(lambda: len(_marked()) == CROWD, "all in the mesh", 300, 1.0)
         took = time.monotonic() - began
-        ages = sorted(_ages(since))
-        notes.saw(f"all in the mesh after {took:.0f} s", len(ages) >= CROWD)
-        cuts = statistics.quantiles(ages, n=100)
-        notes.saw(
-            f"from network namespace to capture: p50 {cuts[49] * 1000:.0f} ms, "
-            f"p99 {cuts[98] * 1000:.0f} ms, most {ages[-1] * 1000:.0f} ms"
-        )
+        captured = _captured(since)
+        notes.saw(f"all in the mesh after {took:.0f} s", len(captured) == CROWD)
+        ages = [age for _, age in captured.values()]
+        notes.saw(f"from network namespace to capture: {_spread(ages)}")
+        sandboxes = {pod["metadata"]["name"]: _sandbox_began(pod) for pod in _pods()}
+        waits = [at - sandboxes[name] for name, (at, _) in captured.items()]
+        notes.saw(f"from the sandbox's first process to capture: {_spread(waits)}")
+        starts = {pod["metadata"]["name"]: _containers_began(pod) for pod in _pods()}
+        late = [name for name, (at, _) in captured.items() if at > starts[name]]
+        notes.saw(f"{len(late)} of them had a container that ran before")
     finally:
         machine.kubectl("-n", SHOP, "delete", "replicaset", "crowd", "--wait=false")
         system.wait_until(lambda: not _pods(), "the crowd to go", 240, 2.0)
@@ -73,14 +79,44 @@ def _marked() -> list[Document]:
     return [pod for pod in _pods() if machine.is_marked(pod)]
 
 
-def _ages(since: float) -> list[float]:
-    """Of each pod of the crowd, from the agent's log."""
+def _captured(since: float) -> dict[str, tuple[float, float]]:
+    """
+    When each pod of the crowd was captured, and its namespace's age then, in seconds.
+
+    From the agent's log.
+    """
     name = machine.agent_pod(NODE)["metadata"]["name"]
     seconds = int(time.time() - since) + 2
     log = machine.kubectl("-n", machine.MESH, "logs", name, f"--since={seconds}s")
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    return [
-        float(line["age_seconds"])
+    return {
+        line["object"].removeprefix(f"{SHOP}/"): (
+            datetime.fromisoformat(line["timestamp"]).timestamp(),
+            float(line["age_seconds"]),
+        )
         for line in lines
         if line["event"] == "captured" and line["object"].startswith(f"{SHOP}/crowd-")
-    ]
+    }
+
+
+def _sandbox_began(pod: Document) -> float:
+    """When the process that holds a pod's namespace started, by the wall clock."""
+    return min(map(_began, machine.processes_of(pod, NODE, sandbox=True)))
+
+
+def _containers_began(pod: Document) -> float:
+    """When the first process of its containers did."""
+    return min(map(_began, machine.processes_of(pod, NODE)))
+
+
+def _began(pid: int) -> float:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    ticks = int(stat.rpartition(")")[2].split()[19])
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.time() - now + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _spread(seconds: list[float]) -> str:
+    cuts = statistics.quantiles(seconds, n=100)
+    named = (("p50", cuts[49]), ("p99", cuts[98]), ("most", max(seconds)))
+    return ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in named)

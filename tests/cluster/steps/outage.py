@@ -126,7 +126,7 @@ def _joins(notes: Notes, name: str, node: int) -> None:
     )
     took = time.monotonic() - began
     notes.saw(f"a new pod is in the mesh {took:.1f} s after it was asked for")
-    machine.kubectl("-n", SHOP, "delete", "pod", name, "--grace-period=1")
+    machine.kubectl("-n", SHOP, "delete", "pod", name, "--wait=false")
 
 
 def _no_plaintext(tap: Tap, notes: Notes) -> None:

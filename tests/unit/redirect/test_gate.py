@@ -85,7 +85,7 @@ def test_it_stands_where_pods_are(bench: Bench, path: str) -> None:
     assert bench.maps.cookies == {NODE}
     assert list(roots_of_pods(root)) == [root]
     bench.gate.open()
-    assert bench.sideline.guarded == ()
+    assert not bench.sideline.guarded
 
 
 def test_a_node_without_a_kubelet_has_no_place_for_it(bench: Bench) -> None:
