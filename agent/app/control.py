@@ -103,6 +103,8 @@ class Control:
 
     def adopt(self, change: Change) -> None:
         """The objects changed: everything that follows from them, in one step."""
+        if self._stopping:
+            return
         before = set(self.problems)
         self.view = self._registry.apply(change.objects)
         self.objects = replace(change.objects, workloads=self.view.workloads)
@@ -207,17 +209,19 @@ class Control:
             for uid, why in self.waiting.items()
         ]
 
-    async def stop(self) -> None:
+    async def stop(self, then: Callable[[], None] = lambda: None) -> None:
         """
-        Take no more connections, let those there are finish, end the workers.
+        Take no more connections, `then`, let those there are finish, end the workers.
 
-        Pods stay enrolled: until the next agent they are refused, not let through.
+        Pods stay enrolled: until the next agent they are refused, not let through. It
+        may be there at once, so from now on nothing is changed about them.
         """
         self._stopping = True
         for capture in self.captures.values():
             for listener in (capture.tunnel, capture.inbound, *capture.outbound):
                 listener.close()
-        await self.workers.drain()
+        # The workers have these listeners too.
+        await self.workers.drain(then)
 
     # Pods.
 

@@ -9,6 +9,7 @@ redirect stays, so that pods of a node without an agent are refused and not bypa
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import time
@@ -20,6 +21,7 @@ from typing import Final
 
 import trio
 
+from agent.addresses import SocketAddress
 from agent.app.authority import RunningAuthority, open_authority
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
@@ -46,6 +48,7 @@ from agent.redirect.enrolment import Enrolment
 from agent.redirect.gate import Gate
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.sideline import Sideline
+from agent.redirect.tenure import Tenure
 from agent.status import readiness, server
 from agent.workload.registry import Registry
 
@@ -56,6 +59,8 @@ RECONCILE_SECONDS: Final = 0.5
 # How soon a direct connection is told of; and every how many times all are counted.
 TRACE_SECONDS: Final = 1.0
 COUNT_EVERY: Final = 10
+# How soon an agent that waits for another to leave takes over.
+TAKE_SECONDS: Final = 0.05
 GATE_SECONDS: Final = 5.0
 
 
@@ -74,6 +79,21 @@ def remove_redirect(config: Config) -> None:
 
 async def _run(config: Config) -> None:
     log.info("starting", settings=config.document()["values"])
+    with contextlib.closing(Tenure(config.redirect.pins)) as tenure:
+        await _take_office(tenure)
+        await _hold_office(config, tenure)
+
+
+async def _take_office(tenure: Tenure) -> None:
+    """Wait for an agent that is there to leave. Raises: KernelError."""
+    if tenure.try_take():
+        return
+    log.info("waiting", reason="another agent has this node")
+    while not tenure.try_take():  # noqa: ASYNC110 - another process lets go
+        await trio.sleep(TAKE_SECONDS)
+
+
+async def _hold_office(config: Config, tenure: Tenure) -> None:
     loaded = await trio.to_thread.run_sync(
         partial(
             program.ensure_loaded,
@@ -112,7 +132,7 @@ async def _run(config: Config) -> None:
                 objects.source.missing,
                 _gate(config, maps),
             )
-            await _serve(config, control, objects.source, authority)
+            await _serve(config, control, objects.source, authority, tenure)
             removed = control.is_being_removed
     finally:
         maps.close()
@@ -126,6 +146,7 @@ async def _serve(
     control: Control,
     objects: ObjectSource,
     authority: RunningAuthority | None,
+    tenure: Tenure,
 ) -> None:
     def tell(kind: str, subject: str, text: str) -> None:
         control.events.add(kind, subject, text, time.time())
@@ -133,7 +154,14 @@ async def _serve(
     assert control.direct is not None
     control.direct.start()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_signalled, nursery.cancel_scope, control.stop)
+        probed = trio.CancelScope()
+
+        def let_go() -> None:
+            probed.cancel()
+            tenure.close()
+
+        stop = partial(control.stop, let_go)
+        nursery.start_soon(until_signalled, nursery.cancel_scope, stop)
         await nursery.start(
             server.serve, config.status.socket, ControlReporter(control)
         )
@@ -156,7 +184,7 @@ async def _serve(
         if config.status.readiness:
             where = config.status.readiness
             why_not = partial(getattr, control, "not_serving_because")
-            await nursery.start(readiness.serve, where, why_not)
+            nursery.start_soon(_be_probed, probed, where, why_not)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
@@ -171,6 +199,14 @@ def _gate(config: Config, maps: RedirectMaps) -> Gate | None:
         return None
     log.info("start gate shut", cgroups=[str(path) for path in gate.shut()])
     return gate
+
+
+async def _be_probed(
+    scope: trio.CancelScope, where: SocketAddress, why_not: readiness.Reasons
+) -> None:
+    """Answer the kubelet until `scope` is cancelled."""
+    with scope:
+        await readiness.serve(where, why_not)
 
 
 async def _shut(gate: Gate) -> None:

@@ -9,6 +9,8 @@ What is pinned where, under which numbers: the programs, their maps, their ports
     PINS/links/note_probe-CGROUP   one on the kubelet's cgroup, by its inode number
     PINS/links/gate4-CGROUP, gate6-CGROUP    on the cgroup of all pods, if asked for
 
+    PINS-agent/                locked by the one agent that has the node
+
 A whole set is built beside its place, in PINS-next, and renamed: where PINS exists it
 is complete. bpffs takes no dot in a name (kernel/bpf/inode.c, bpf_lookup).
 """
@@ -184,6 +186,11 @@ class PinLayout:
     def old(self) -> PinLayout:
         """Where a replaced set goes on its way out."""
         return PinLayout(self.root.with_name(f"{self.root.name}-old"))
+
+    @property
+    def tenure(self) -> Path:
+        """A folder that the agent in office has locked."""
+        return self.root.with_name(f"{self.root.name}-agent")
 
     @property
     def maps(self) -> Path:

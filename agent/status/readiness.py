@@ -9,7 +9,11 @@ Who stands on the node may read it, so it names no pod and no identity.
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import hypercorn
 import hypercorn.trio
@@ -17,6 +21,10 @@ import trio
 
 from agent.addresses import SocketAddress
 from agent.status.server import SHUTDOWN_SECONDS, Application, Message, Receive, Send
+
+BACKLOG: Final = 16
+RETRY_SECONDS: Final = 0.05
+PATIENCE_SECONDS: Final = 10.0
 
 Reasons = Callable[[], Sequence[str]]
 
@@ -30,16 +38,40 @@ async def serve(
     """
     Answer at `bind` until cancelled; `reasons` are why the agent is not ready.
 
-    Raises: OSError where the address cannot be bound.
+    An agent before us may let go of the address a moment later. Raises: OSError where
+    it cannot be bound.
     """
+    listener = await _listening(bind)
     config = hypercorn.Config()
-    config.bind = [str(bind)]
+    descriptor = listener.detach()
+    config.bind = [f"fd://{descriptor}"]
     config.errorlog = None
     config.graceful_timeout = SHUTDOWN_SECONDS
     config.include_server_header = False
     async with trio.open_nursery() as nursery:
         await nursery.start(hypercorn.trio.serve, application(reasons), config)
+        # hypercorn lets children inherit it; our workers have no use for it.
+        os.set_inheritable(descriptor, False)
         task_status.started()
+
+
+async def _listening(bind: SocketAddress) -> socket.socket:
+    deadline = trio.current_time() + PATIENCE_SECONDS
+    family = socket.AF_INET6 if bind.ip.version == 6 else socket.AF_INET
+    while True:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((str(bind.ip), bind.port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            listener.close()
+            late = trio.current_time() > deadline
+            if late or error.errno != errno.EADDRINUSE:
+                raise
+            await trio.sleep(RETRY_SECONDS)
+        else:
+            return listener
 
 
 def application(reasons: Reasons) -> Application:

@@ -11,6 +11,7 @@ from rich.console import Console
 from tests.cluster.steps import (
     arrival,
     enrolment,
+    gate,
     leaving,
     outage,
     probing,
@@ -28,10 +29,12 @@ STEPS: Final[tuple[tuple[str, str, Step], ...]] = (
     ("policy", "a policy refuses, and both nodes say why", talk.refused),
     ("probes", "kubelet's probes pass where nobody else does", probing.under_deny),
     ("rollout", "the DaemonSet restarts under load", outage.rolling_restart),
+    ("takeover", "an agent takes over from another under load", outage.takeover),
     ("kill", "an agent is killed under load", outage.killed),
     ("kubelet", "a kubelet restarts under load", outage.kubelet_restarted),
     ("api", "the API server is away for a minute", outage.api_server_stopped),
-    ("crowd", "a hundred pods start at once on one node", enrolment.crowd),
+    ("crowd", "a hundred pods start at once on one node", enrolment.measured),
+    ("gate", "nothing leaks from pods that are too early", gate.shut),
     ("leave", "pods leave the mesh without a restart", leaving.unlabelled),
     ("delete", "kubectl delete -k leaves the nodes clean", leaving.removed),
 )

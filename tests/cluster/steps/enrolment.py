@@ -9,74 +9,32 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from tests.cluster import images, machine
+from tests.cluster import crowd, machine
 from tests.cluster.machine import Document
 from tests.cluster.world import SHOP, SLEEP, World
 from tests.demo.report import Notes
-from tests.lab import system
-
-CROWD = 100
-NODE = 2  # a kubelet takes 110 pods
 
 
-def crowd(_world: World, notes: Notes) -> None:
+def measured(_world: World, notes: Notes) -> None:
     """A ReplicaSet of a hundred; the agent's log has the age of each namespace."""
-    notes.did(f"{CROWD} pods on node {NODE} at once")
+    notes.did(f"{crowd.SIZE} pods on node {crowd.NODE} at once")
     since = time.time()
     began = time.monotonic()
-    machine.apply(_replicas())
+    crowd.start(SLEEP)
     try:
-        system.wait_until(lambda: len(_marked()) == CROWD, "all in the mesh", 300, 1.0)
+        crowd.wait_in_mesh()
         took = time.monotonic() - began
         captured = _captured(since)
-        notes.saw(f"all in the mesh after {took:.0f} s", len(captured) == CROWD)
+        notes.saw(f"all in the mesh after {took:.0f} s", len(captured) == crowd.SIZE)
         ages = [age for _, age in captured.values()]
         notes.saw(f"from network namespace to capture: {_spread(ages)}")
-        sandboxes = {pod["metadata"]["name"]: _sandbox_began(pod) for pod in _pods()}
-        waits = [at - sandboxes[name] for name, (at, _) in captured.items()]
+        pods = {pod["metadata"]["name"]: pod for pod in crowd.pods()}
+        waits = [at - _sandbox_began(pods[name]) for name, (at, _) in captured.items()]
         notes.saw(f"from the sandbox's first process to capture: {_spread(waits)}")
-        starts = {pod["metadata"]["name"]: _containers_began(pod) for pod in _pods()}
-        late = [name for name, (at, _) in captured.items() if at > starts[name]]
+        late = [n for n, (at, _) in captured.items() if at > _containers_began(pods[n])]
         notes.saw(f"{len(late)} of them had a container that ran before")
     finally:
-        machine.kubectl("-n", SHOP, "delete", "replicaset", "crowd", "--wait=false")
-        system.wait_until(lambda: not _pods(), "the crowd to go", 240, 2.0)
-
-
-def _replicas() -> Document:
-    container = {
-        "name": "main",
-        "image": images.APPLICATIONS,
-        "command": list(SLEEP),
-    }
-    spec = {
-        "nodeSelector": {"kubernetes.io/hostname": machine.node_name(NODE)},
-        "serviceAccountName": "caller",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 0,
-        "containers": [container],
-    }
-    labels = {"app": "crowd"}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "ReplicaSet",
-        "metadata": {"name": "crowd", "namespace": SHOP},
-        "spec": {
-            "replicas": CROWD,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    }
-
-
-def _pods() -> list[Document]:
-    found: list[Document] = machine.get("-n", SHOP, "pods", "-l", "app=crowd")["items"]
-    return found
-
-
-def _marked() -> list[Document]:
-    return [pod for pod in _pods() if machine.is_marked(pod)]
+        crowd.end()
 
 
 def _captured(since: float) -> dict[str, tuple[float, float]]:
@@ -85,7 +43,7 @@ def _captured(since: float) -> dict[str, tuple[float, float]]:
 
     From the agent's log.
     """
-    name = machine.agent_pod(NODE)["metadata"]["name"]
+    name = machine.agent_pod(crowd.NODE)["metadata"]["name"]
     seconds = int(time.time() - since) + 2
     log = machine.kubectl("-n", machine.MESH, "logs", name, f"--since={seconds}s")
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
@@ -101,12 +59,12 @@ def _captured(since: float) -> dict[str, tuple[float, float]]:
 
 def _sandbox_began(pod: Document) -> float:
     """When the process that holds a pod's namespace started, by the wall clock."""
-    return min(map(_began, machine.processes_of(pod, NODE, sandbox=True)))
+    return min(map(_began, machine.processes_of(pod, crowd.NODE, sandbox=True)))
 
 
 def _containers_began(pod: Document) -> float:
     """When the first process of its containers did."""
-    return min(map(_began, machine.processes_of(pod, NODE)))
+    return min(map(_began, machine.processes_of(pod, crowd.NODE)))
 
 
 def _began(pid: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tests.cluster import machine, traffic
 from tests.cluster.absence import Absences
@@ -13,6 +14,9 @@ from tests.lab import system
 
 API_OUTAGE_SECONDS = 60.0
 KUBELET_OUTAGE_SECONDS = 5.0
+SUCCESSOR = "podlock-successor"
+GAP_WATCH_SECONDS = 12.0
+GAP_SECONDS = 3.0  # the goal
 
 
 def rolling_restart(_world: World, notes: Notes) -> None:
@@ -41,6 +45,67 @@ def rolling_restart(_world: World, notes: Notes) -> None:
         notes.did(f"over all, {tally}{why}")
     _no_plaintext(tap, notes)
     _all_answer(notes)
+
+
+def takeover(_world: World, notes: Notes) -> None:
+    """As a surge has it, which this old server has not: one waits beside another."""
+    traffic.start()
+    notes.did("a second agent on node 2, by hand, from the DaemonSet's template")
+    machine.apply(_successor())
+    try:
+        system.wait_until(lambda: _says("waiting"), "the second agent", 60, 0.2)
+        notes.saw("it waits: another has the node")
+        with Tap() as tap:
+            first = machine.agent_pod(2)["metadata"]["name"]
+            notes.did("the first one deleted; the DaemonSet's next one waits in turn")
+            delete = ("-n", machine.MESH, "delete", "pod", "--wait=false")
+            _gap(notes, lambda: machine.kubectl(*delete, first))
+            notes.saw("the second one serves", _says("serving"))
+            system.wait_until(
+                lambda: machine.agent_is_ready(2), "its successor", 90, 0.5
+            )
+            notes.did("the second one deleted")
+            _gap(notes, lambda: machine.kubectl(*delete, SUCCESSOR))
+        _no_plaintext(tap, notes)
+        _all_answer(notes)
+    finally:
+        gone = ("delete", "pod", SUCCESSOR, "--ignore-not-found")
+        machine.kubectl("-n", machine.MESH, *gone, seconds=120)
+
+
+def _gap(notes: Notes, change: Callable[[], object]) -> None:
+    """For how long new connections of node 2 fail after a change."""
+    began = traffic.settle(1)
+    change()
+    ended = traffic.settle(GAP_WATCH_SECONDS)
+    time.sleep(1)
+    for tally in traffic.tallies(began, ended + GAP_WATCH_SECONDS):
+        seconds = tally.failed / traffic.RATE
+        if tally.path.touches(2):
+            notes.saw(f"{tally}, as in {seconds:.1f} s", seconds <= GAP_SECONDS)
+        else:
+            notes.saw(f"{tally}", tally.answered and not tally.failed)
+
+
+def _successor() -> machine.Document:
+    found = machine.get("-n", machine.MESH, "daemonset", "podlock-agent")
+    template = found["spec"]["template"]
+    metadata = {
+        "name": SUCCESSOR,
+        "namespace": machine.MESH,
+        "annotations": {
+            name: text
+            for name, text in template["metadata"]["annotations"].items()
+            if "apparmor" in name
+        },
+    }
+    spec = {**template["spec"], "nodeName": machine.node_name(2)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _says(event: str) -> bool:
+    log = machine.kubectl_try("-n", machine.MESH, "logs", SUCCESSOR).stdout
+    return f'"event": "{event}"' in log
 
 
 def killed(_world: World, notes: Notes) -> None:
