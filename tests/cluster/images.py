@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import ssl
 import subprocess
 import tempfile
@@ -94,11 +93,7 @@ def _need_base() -> None:
 
 
 def _buildah(*command: str) -> str:
-    # vfs: overlay wants a kernel and a file system that not every machine has.
-    environment = {**os.environ, "STORAGE_DRIVER": "vfs"}  # noqa: TID251
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines()[-12:]
         raise LabError(f"{' '.join(command[:2])}: " + "\n".join(said))

@@ -62,7 +62,9 @@ def meshed(world: World, notes: Notes) -> None:
     }
     notes.saw(f"{len(before)} pods run before the namespace is labelled")
     began = time.monotonic()
-    machine.kubectl("label", "namespace", SHOP, "podlock.io/mesh=enabled")
+    machine.kubectl(
+        "label", "namespace", SHOP, "podlock.io/mesh=enabled", "--overwrite"
+    )
     system.wait_until(_all_marked, "the mark on every pod", 30, 0.2)
     notes.saw(
         f"all are marked podlock.io/tunnel {time.monotonic() - began:.1f} s after that"

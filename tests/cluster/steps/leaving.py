@@ -45,7 +45,9 @@ def _workloads(node: int) -> list[machine.Document]:
 def removed(world: World, notes: Notes) -> None:
     """kubectl delete -k, with pods in the mesh: nothing is left on the nodes."""
     notes.did("the namespace labelled once more, then kubectl delete -k")
-    machine.kubectl("label", "namespace", SHOP, "podlock.io/mesh=enabled")
+    machine.kubectl(
+        "label", "namespace", SHOP, "podlock.io/mesh=enabled", "--overwrite"
+    )
     system.wait_until(
         lambda: all(map(machine.is_marked, machine.pods_of(SHOP))), "marks", 30, 0.5
     )
