@@ -87,9 +87,9 @@ class RedirectSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentSettings:
-    """`gate` strict: a pod connects nowhere before the agent has looked at it."""
+    """`gate` strict: no pod connects before the agent has looked at it."""
 
-    gate: Literal["off", "strict"] = "off"
+    gate: Literal["open", "strict"] = "open"  # "off" would be YAML's false
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ def shut(_world: World, notes: Notes) -> None:
         _pods_without_mesh(notes)
         _crowds(notes)
     finally:
-        _set_gate("off")
+        _set_gate("open")
         gone = ("delete", "pod", "early", "--grace-period=1", "--ignore-not-found")
         machine.kubectl("-n", SHOP, *gone, seconds=90)
 
