@@ -27,7 +27,8 @@
  *
  * The two families differ in how a context holds an address and in nothing
  * else: hooks copy it into the common form, the logic below knows one form.
- * Set by -D: OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT.
+ * Set by -D: OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT; NO_INGRESS_IFINDEX on kernels
+ * that lack the field (Linux before 5.17).
  */
 #include <uapi/linux/in.h>
 #include "records.h"
@@ -608,6 +609,22 @@ inline_logic int is_noted(const struct tuple *key, __u64 netns)
 }
 
 /*
+ * Within the pod, by a loopback address. Where the kernel does not tell the interface
+ * the addresses must do, and both must be loopback: a pod may let 127.0.0.0/8 in from
+ * outside (route_localnet), but an answer to 127.0.0.1 never leaves it. Left out is then
+ * who connects from the pod's own address to loopback: refused.
+ */
+inline_logic int is_local(struct bpf_sk_lookup *ctx, const struct ip *pod,
+			  const struct ip *from)
+{
+#ifdef NO_INGRESS_IFINDEX
+	return is_loopback(pod) && is_loopback(from);
+#else
+	return ctx->ingress_ifindex == LOOPBACK_IFINDEX;
+#endif
+}
+
+/*
  * sk_lookup, one link a pod's netns, Linux 5.9 (ingress_ifindex: 5.17): which
  * listener takes a SYN. No netns cookie is to be had here, so the pod's address
  * is the key; `here` tells the rest. SK_DROP makes the kernel answer with a reset: when the agent is
@@ -623,8 +640,6 @@ int inbound(struct bpf_sk_lookup *ctx)
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
-	if (ctx->ingress_ifindex == LOOPBACK_IFINDEX)
-		return SK_PASS; /* within the pod, by a loopback address */
 	if (ctx->local_port == TUNNEL_PORT)
 		return SK_PASS; /* has a listener of its own */
 	if (ctx->family == FAMILY_INET) {
@@ -640,6 +655,8 @@ int inbound(struct bpf_sk_lookup *ctx)
 		from.word[2] = settled(ctx->remote_ip6[2]);
 		from.word[3] = settled(ctx->remote_ip6[3]);
 	}
+	if (is_local(ctx, &pod, &from))
+		return SK_PASS;
 	/*
 	 * Within the pod, by its own address, as the agent delivers: the kernel
 	 * names the interface of that address here and not lo (orig_oif in

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.config import Config
-    from agent.kube.preflight import Finding
+    from agent.findings import Finding
 
 
 def run(config: Config) -> None:

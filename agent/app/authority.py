@@ -12,10 +12,9 @@ from agent.identity.audit import AuditFile
 from agent.identity.clock import utc_now
 from agent.identity.following import Source, Tell, follow
 from agent.identity.issuance import Issuance
-from agent.identity.issuer_files import read_issuer_files
 from agent.identity.ledger import NodeLedger
 from agent.identity.nodes import NodeRecords
-from agent.identity.operations import initialize, initialize_under_issuer
+from agent.identity.operations import initialize
 from agent.identity.overview import StateView, view
 from agent.identity.signing import NodeRegistry
 from agent.identity.store import AUDIT_LOG, Store
@@ -44,24 +43,18 @@ def open_authority(
     config: Config, registry: NodeRegistry, mode: str, *, create: bool = False
 ) -> RunningAuthority:
     """
-    The authority of `config`. Blocks.
-
-    Where there is none it begins under the anchor of the mounted issuer
-    (`authority.issuer`), or with an anchor of its own if `create` allows that.
+    The authority of `config`, made first where `create` allows it. Blocks.
 
     Raises: PodlockError for a directory that cannot be used.
     """
     settings = config.authority
     store = Store(settings.directory)
-    if not store.exists and (settings.issuer or create):
-        if settings.issuer is not None:
-            files = read_issuer_files(settings.issuer)
-            initialize_under_issuer(store, config.trust_domain, files)
-        else:
-            initialize(store, config.trust_domain, utc_now())
+    if create and not store.exists:
+        initialize(store, config.trust_domain, utc_now())
         log.info("authority created", directory=str(settings.directory))
     lifetime = timedelta(hours=config.identity.certificate_lifetime_hours)
-    source = Source(store, lifetime, settings.issuer)
+    shared = settings.config_map is not None
+    source = Source(store, lifetime, settings.issuer, shared)
     source.open()
     source.require_trust_domain(config.trust_domain)
     issuance = Issuance(

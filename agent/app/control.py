@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from agent.app.allegiance import Allegiance
@@ -34,6 +35,7 @@ from agent.policy.problem import Problem
 from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
 from agent.redirect.gate import Gate
+from agent.status.documents import ObjectsFrom
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger, ConnectionMessage
 from agent.workload.connection import (
@@ -66,6 +68,7 @@ class Control:
         direct: MakeDirect | None = None,
         announcer: Announcer | None = None,
         missing: Callable[[], list[str]] = list,
+        objects_from: Callable[[], ObjectsFrom] | None = None,
         gate: Gate | None = None,
     ) -> None:
         """
@@ -91,6 +94,7 @@ class Control:
         self._announcer = announcer or Silent()
         self._missing = missing
         self.gate = gate
+        self.objects_from = objects_from or partial(_manifests_in, config.manifests)
         self._registry = registry
         self._enrolment = enrolment
         self.workers = Workers(config, self._state, self._hear, self._lost)
@@ -400,6 +404,10 @@ class Control:
     def _note(self, kind: str, subject: str, text: str, **facts: object) -> None:
         self.events.add(kind, subject, text, time.time())
         log.info(kind, object=subject, message=text, **facts)
+
+
+def _manifests_in(directory: Path) -> ObjectsFrom:
+    return {"source": "manifests", "place": str(directory), "not_installed": []}
 
 
 def _is_replaced(path: Path, held: int) -> bool:

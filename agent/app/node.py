@@ -15,7 +15,6 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from functools import partial
 from typing import Final
 
@@ -102,7 +101,7 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
             cgroup=config.redirect.cgroup,
         )
     )
-    log.info("redirect in force", **asdict(loaded))
+    log.info("redirect in force", **loaded.facts())
     registry = Registry(
         config.node,
         config.trust_domain,
@@ -130,9 +129,11 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
                 ),
                 objects.announcer,
                 objects.source.missing,
+                objects.source.description,
                 _gate(config, maps),
             )
-            await _serve(config, control, objects.source, authority, tenure)
+            reporter = ControlReporter(control, loaded.features)
+            await _serve(config, control, reporter, objects.source, authority, tenure)
             removed = control.is_being_removed
     finally:
         maps.close()
@@ -144,6 +145,7 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
 async def _serve(
     config: Config,
     control: Control,
+    reporter: ControlReporter,
     objects: ObjectSource,
     authority: RunningAuthority | None,
     tenure: Tenure,
@@ -162,9 +164,7 @@ async def _serve(
 
         stop = partial(control.stop, let_go)
         nursery.start_soon(until_signalled, nursery.cancel_scope, stop)
-        await nursery.start(
-            server.serve, config.status.socket, ControlReporter(control)
-        )
+        await nursery.start(server.serve, config.status.socket, reporter)
         if authority is not None:
             nursery.start_soon(authority.follow, tell)
             domains = config.federation.domains

@@ -22,6 +22,7 @@ from agent.kube.manifests import Change
 from agent.kube.resources import of_authority, of_node
 from agent.kube.source import Source
 from agent.redirect.pod_namespaces import PodNamespaces
+from agent.status import documents
 
 OnChange = Callable[[Change], None]
 
@@ -41,6 +42,13 @@ class ObjectSource(Protocol):
 
     def missing(self) -> list[str]:
         """Why what was told is not all that there is, for people."""
+
+
+class NodeSource(ObjectSource, Protocol):
+    """What the agent of a node asks besides."""
+
+    def description(self) -> documents.ObjectsFrom:
+        """Where objects come from, and which kinds cannot come from there."""
 
 
 class Manifests:
@@ -67,13 +75,23 @@ class Manifests:
         """What is wrong with a file is in the Change."""
         return [] if self._is_read else ["the manifests have not been read yet"]
 
+    def description(self) -> documents.ObjectsFrom:
+        """Every kind may be in a file."""
+        place = str(self._path)
+        return {"source": "manifests", "place": place, "not_installed": []}
+
 
 class ApiServer:
     """An API server, and this machine, which knows where its pods live."""
 
     def __init__(
-        self, source: Source, namespaces: PodNamespaces, announcer: ApiAnnouncer
+        self,
+        url: str,
+        source: Source,
+        namespaces: PodNamespaces,
+        announcer: ApiAnnouncer,
     ) -> None:
+        self._url = url
         self._source = source
         self._namespaces = namespaces
         self._announcer = announcer
@@ -104,12 +122,17 @@ class ApiServer:
         unmarked = [f"captured pods are not marked: {fault}"] if fault else []
         return self._source.missing() + unmarked
 
+    def description(self) -> documents.ObjectsFrom:
+        """Policy kinds may not be installed: then nobody can have such a policy."""
+        absent = self._source.not_installed()
+        return {"source": "api-server", "place": self._url, "not_installed": absent}
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Where a node's objects come from, and who is told what became of its pods."""
 
-    source: ObjectSource
+    source: NodeSource
     announcer: Announcer
 
 
@@ -133,7 +156,8 @@ async def node_objects(config: Config) -> AsyncIterator[Surroundings]:
         )
         nursery.start_soon(announcer.run)
         try:
-            yield Surroundings(ApiServer(source, namespaces, announcer), announcer)
+            api_server = ApiServer(client.server, source, namespaces, announcer)
+            yield Surroundings(api_server, announcer)
         finally:
             namespaces.close()
         nursery.cancel_scope.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, Final, cast
 
@@ -22,6 +23,7 @@ from agent.kube.export import manifests
 from agent.policy.index import RuleSet
 from agent.policy.rule import Authorization, InboundPolicy, IstioPolicy
 from agent.proxy.instructions import CountTraffic
+from agent.redirect.features import Level, Outcome
 from agent.status import documents, flows
 from agent.status.documents import iso
 
@@ -33,8 +35,16 @@ MAX_OBJECTS: Final = 100  # of one kind of rules, of one workload
 class ControlReporter:
     """Answers each question from the state at that moment."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, features: Iterable[Outcome] = ()) -> None:
         self._control = control
+        self._features: list[documents.KernelFeature] = [
+            {
+                "name": each.feature.name,
+                "level": "native" if each.level is Level.NATIVE else "fallback",
+                "reason": None if each.level is Level.NATIVE else each.message,
+            }
+            for each in features
+        ]
 
     async def document(self, name: documents.Name) -> dict[str, Any]:
         """The named document (shapes: `agent.status.documents`)."""
@@ -72,8 +82,10 @@ class ControlReporter:
                 "pins": str(config.redirect.pins),
                 "cgroup": str(control.cgroup),
                 "loaded": True,
+                "features": self._features,
             },
             "same_node": _same_node(control.direct),
+            "objects_from": control.objects_from(),
             "identity": {
                 "mode": "service" if config.identity.service else "embedded",
                 "bundle": [a.fingerprint for a in self._anchors()],

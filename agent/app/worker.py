@@ -32,7 +32,7 @@ from agent.proxy.channel import Channel, ChannelClosed
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
-from agent.proxy.listener import Acceptor, Serve, no_patience, yielding
+from agent.proxy.listener import Acceptor, Serve, beside_bulk, no_patience, yielding
 from agent.proxy.live import Register
 from agent.proxy.news import News
 from agent.proxy.outbound import Outbound
@@ -179,15 +179,21 @@ class Worker:
         pod.acceptors = [
             Acceptor(listener, serve, self._path.reactor, self._nursery, patience)
             for listener, serve, patience in (
-                (pod.tunnel, tunnels, self._patience),
+                (pod.tunnel, tunnels, self._patience_with_tunnels),
                 (pod.inbound, plaintext, no_patience),
-                *((listener, outbound, no_patience) for listener in pod.outbound),
+                *((each, outbound, self._patience) for each in pod.outbound),
             )
         ]
 
     def _patience(self) -> float:
+        return beside_bulk(self._moves_bulk())
+
+    def _patience_with_tunnels(self) -> float:
         theirs = sum(pod.tunnels_from.total() for pod in self._pods.values())
-        return yielding(self._pool.size + theirs)
+        return yielding(self._pool.size + theirs, self._moves_bulk())
+
+    def _moves_bulk(self) -> bool:
+        return self._path.bulk.lately(trio.current_time())
 
     def _bounded(self, pod: LocalPod, serve: ServePod, direction: Direction) -> Serve:
         """`serve` for one pod, up to the number of connections that it may have."""

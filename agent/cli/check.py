@@ -15,7 +15,7 @@ import msgspec
 from agent.cli.options import PATH, as_json, read, with_config
 
 if TYPE_CHECKING:
-    from agent.kube.preflight import Finding
+    from agent.findings import Finding
 
 
 @click.command()
@@ -61,24 +61,35 @@ def _running(
     from agent.status import client
 
     path = socket or read(file, settings).status.socket
-    found = list(findings(client.fetch(path, "status", {})))
+    status = client.fetch(path, "status", {})
+    found, more = list(findings(status)), list(notes(status))
     if as_json:
-        _print_json({"well": not found, "findings": found})
+        _print_json({"well": not found, "findings": found, "notes": more})
         return not found
+    for note in more:
+        click.echo(f"note: {note}")
     for each in found:
-        where = f"{each['object']}: {each['field']}" if each["field"] else "agent"
+        where = ": ".join(filter(None, (each["object"] or "agent", each["field"])))
         click.echo(f"{where}: {each['message']}")
     click.echo(f"{len(found)} findings" if found else "nothing is wrong")
     return not found
 
 
-def findings(status: dict[str, Any]) -> Iterator[dict[str, str]]:
+def findings(status: dict[str, Any]) -> Iterator[dict[str, str | None]]:
     """Object, field and message each; no object where it is about the agent."""
+    problems = {problem["message"] for problem in status["problems"]}
     for reason in status["not_ready_because"]:
-        yield {"object": "", "field": "", "message": f"not ready: {reason}"}
+        if reason not in problems:
+            yield {"object": "", "field": "", "message": f"not ready: {reason}"}
     if reason := status["same_node"]["reason"]:
         yield {"object": "", "field": "", "message": f"same_node: tunnel: {reason}"}
     yield from status["problems"]
+
+
+def notes(status: dict[str, Any]) -> Iterator[str]:
+    """What is no fault, and explains why something that was written does nothing."""
+    for kind in status["objects_from"]["not_installed"]:
+        yield f"{kind}: the API server does not know this kind, so there are none of it"
 
 
 def _before(file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> bool:

@@ -38,6 +38,8 @@ DefaultInbound = Literal[
 ]
 SameNode = Literal["tunnel", "direct"]
 NodeName = NewType("NodeName", str)
+ObjectName = NewType("ObjectName", str)
+"""Of whatever kind, `namespace/name`."""
 AccountName = NewType("AccountName", str)
 """A ServiceAccount, `namespace/name`."""
 DEFAULT_AGENT: Final = AccountName("podlock/podlock-agent")
@@ -148,6 +150,7 @@ class AuthoritySettings:
     directory: Path  # default: state_dir/authority
     listen: SocketAddress = DEFAULT_LISTEN
     issuer: Path | None = None  # tls.crt, tls.key as cert-manager mounts them
+    config_map: ObjectName | None = None  # where replicas share state and bundle
     audit_log: Path | None = None  # default: directory/audit.jsonl
     requests_per_second: PerSecond = 20.0  # of one node, in the long run
     request_burst: Count = 1000  # of one node at once: as many identities as it has

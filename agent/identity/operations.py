@@ -9,7 +9,6 @@ is in `dependence`; `silence` is how long a node may be silent before it counts 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -67,25 +66,6 @@ def initialize_under(
     Raises: InvalidBundle, InvalidPem; AuthorityRefused for more than one.
     """
     store.create(_bare(trust_domain, _single(anchor_pem)), [])
-
-
-def initialize_under_issuer(
-    store: Store, trust_domain: TrustDomain, files: IssuerFiles
-) -> None:
-    """
-    A new authority under the anchor that was mounted with an issuer; it adopts that
-    issuer when it opens.
-
-    Several services may begin so, each in a directory of its own, and again at each
-    start: the version follows from the issuer, so that theirs are equal and a later
-    issuer's is higher. Raises: InvalidAuthority without an anchor; as above.
-    """
-    if files.anchors_pem is None:
-        raise InvalidAuthority(
-            "issuer: expected its anchor too, as ca.crt beside tls.crt"
-        )
-    anchor = _single(files.anchors_pem)
-    store.create(_bare(trust_domain, anchor, _version_of(files)), [])
 
 
 def add_anchor(
@@ -180,8 +160,7 @@ def adopt_issuer(
         key_fits(chain[0], files.key)
         if state.issuer != change.state.issuer:
             _require_known(store, change.state, state.signing_anchor, now, silence)
-            version = max(state.version, _version_of(files) + 1)
-            change.commit(replace(state, version=version))
+            change.commit(state)
         return change.state
 
 
@@ -356,16 +335,9 @@ def _only_root(state: AuthorityState) -> Anchor:
     return usable[0]
 
 
-def _bare(
-    trust_domain: TrustDomain, anchor_der: bytes, version: int = 1
-) -> AuthorityState:
+def _bare(trust_domain: TrustDomain, anchor_der: bytes) -> AuthorityState:
     (anchor,) = Bundle.of(trust_domain, [anchor_der]).anchors
-    return AuthorityState(trust_domain, version, (Root(anchor, version),))
-
-
-def _version_of(files: IssuerFiles) -> int:
-    """When a mounted issuer began, in seconds: the same wherever it is mounted."""
-    return int(certificate.parse(files.der).not_valid_before_utc.timestamp())
+    return AuthorityState(trust_domain, 1, (Root(anchor, 1),))
 
 
 def _single(text: bytes) -> bytes:

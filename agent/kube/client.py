@@ -86,6 +86,11 @@ class Client:
         if self._retired is not None:
             await self._retired.aclose()
 
+    @property
+    def server(self) -> str:
+        """Its URL."""
+        return self._access.server
+
     async def get(self, path: str, query: Query = (), limit: int = 1 << 20) -> bytes:
         """The body of a GET, of at most `limit` bytes. Raises: ApiFailed."""
         return await self._answer("GET", path, query, limit=limit)

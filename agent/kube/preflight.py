@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from agent.findings import Finding
 from agent.kube.client import ApiFailed
 from agent.kube.failure import FailureKind
 from agent.kube.resources import Resource, Served
@@ -28,19 +29,6 @@ ADVICE: Final = {
     FailureKind.UNTRUSTED: "check the CA file, and the name in the URL",
     FailureKind.UNAUTHORIZED: "check the token file or client certificate",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at; `advice` is "" where it is well."""
-
-    subject: str
-    message: str
-    advice: str = ""
-
-    @property
-    def is_well(self) -> bool:
-        return not self.advice
 
 
 @dataclass(frozen=True, slots=True)

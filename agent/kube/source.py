@@ -22,7 +22,8 @@ from agent.addresses import IPAddress
 from agent.kube.manifests import Change, collect
 from agent.kube.reflector import Api, News, Reflector
 from agent.kube.resources import ALL_PODS, MESHED_PODS, OWN_PODS, Resource, Served
-from agent.kube.store import Store, Trim, far_pod, merged, own_pod, whole
+from agent.kube.store import Store, merged
+from agent.kube.trim import Trim, authorized_pod, far_pod, own_pod, policy
 from agent.policy.problem import Problem
 from agent.workload.model import Workload
 
@@ -36,7 +37,7 @@ PATIENCE_SECONDS: Final = 5.0
 _TRIMS: Final[dict[str, Trim]] = {
     OWN_PODS: own_pod,
     MESHED_PODS: far_pod,
-    ALL_PODS: far_pod,
+    ALL_PODS: authorized_pod,
 }
 
 NetnsOf = Callable[[str], str | None]
@@ -77,7 +78,7 @@ class Source:
         self._stores: dict[str, Store] = {}
         self._reflectors: list[Reflector] = []
         for resource in resources:
-            store = Store(_TRIMS.get(resource.name, whole))
+            store = Store(_TRIMS.get(resource.name, policy))
             self._stores[resource.name] = store
             reflector = Reflector(
                 *(api, resource),
@@ -156,6 +157,14 @@ class Source:
             and reflector.health.failure is None
         ]
         return [*self.faults(patience_seconds=0.0), *waiting]
+
+    def not_installed(self) -> list[str]:
+        """Kinds that the server does not have, so that there are no objects of them."""
+        return [
+            reflector.resource.name
+            for reflector in self._reflectors
+            if reflector.health.is_missing
+        ]
 
     def faults(self, patience_seconds: float = PATIENCE_SECONDS) -> list[str]:
         """What cannot be watched now, and why; of one reason one line."""

@@ -2,68 +2,23 @@
 The objects of one resource, as the API server told of them; only what is used. Pure.
 
 An object that cannot be read keeps its last good state, and a Problem says so. What is
-kept is small: 100,000 pods of other nodes are each an identity and its addresses.
+kept is small: 100,000 pods of other nodes are each an identity, its addresses, and what
+policies select them by, which the pods of one workload share.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from sys import intern
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from agent.kube.convert import NETNS_ANNOTATION
 from agent.kube.objects import KubeObject, ObjectKey, Reading, read_json
 from agent.kube.resources import Served
+from agent.kube.trim import Trim, whole
 from agent.kube.watch import Item, Key, Listed, Removed, Stored
 from agent.policy.problem import Problem
-from agent.workload.model import Workload
 
 SOURCE: Final = "API server"
-# Whose annotations on a pod mean anything here.
-_DOMAINS: Final = ("podlock.io", "linkerd.io", "istio.io")
-
-NOTHING: Final[Mapping[str, str]] = {}
-
-Trim = Callable[[KubeObject], KubeObject]
-
-
-def whole(value: KubeObject) -> KubeObject:
-    """Nothing to leave out."""
-    return value
-
-
-def own_pod(value: KubeObject) -> KubeObject:
-    """
-    A pod of this node: without annotations that are others'.
-
-    Nor its network namespace: whoever may annotate a pod could name another pod's.
-    """
-    if not isinstance(value, Workload):
-        return value
-    annotations = {
-        name: text
-        for name, text in value.annotations.items()
-        if name != NETNS_ANNOTATION and name.partition("/")[0].endswith(_DOMAINS)
-    }
-    return replace(value, annotations=annotations, netns=None)
-
-
-def far_pod(value: KubeObject) -> KubeObject:
-    """A pod of another node: who it is and where; nobody here selects it by label."""
-    if not isinstance(value, Workload):
-        return value
-    # A thousand pods of one node, namespace or account share one string of each.
-    return replace(
-        value,
-        namespace=intern(value.namespace),
-        node=intern(value.node),
-        service_account=intern(value.service_account),
-        labels=NOTHING,
-        annotations=NOTHING,
-        ports=(),
-        netns=None,
-    )
 
 
 @dataclass(slots=True)
@@ -134,10 +89,13 @@ class Store:
 
     def _good(self, item: Item, reading: Reading, before: Entry | None) -> Entry:
         (key, value), *_ = reading.objects
-        value = self.trim(value)
+        value, cost = self.trim(value)
         if before is not None and before.value == value:
             value = before.value  # the very same is compared at once later on
-        return Entry(item.version, value, key)
+        if not cost:
+            return Entry(item.version, value, key)
+        title = f"{SOURCE}: {key.kind} {key.namespace}/{key.name}"
+        return Entry(item.version, value, key, (Problem(title, "metadata", cost),))
 
     @property
     def lost(self) -> Iterable[ObjectKey]:

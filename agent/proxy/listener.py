@@ -24,9 +24,14 @@ def no_patience() -> float:
     return 0.0
 
 
-def yielding(tunnels: int) -> float:
+def beside_bulk(busy: bool) -> float:
+    """How long a worker that moves bytes in bulk leaves a connection to the others."""
+    return BULK_YIELD_SECONDS if busy else 0.0
+
+
+def yielding(tunnels: int, busy: bool) -> float:
     """How long a worker with so many tunnels leaves a new one to the others."""
-    return min(tunnels, YIELD_TUNNELS) * YIELD_SECONDS
+    return min(tunnels, YIELD_TUNNELS) * YIELD_SECONDS + beside_bulk(busy)
 
 
 # Every worker waits at the same accept queue, and all wake when somebody comes. Who
@@ -38,6 +43,9 @@ TURN_SECONDS: Final = 0.001
 # new one to the others for so long, for each that it has, up to so many.
 YIELD_SECONDS: Final = 0.001
 YIELD_TUNNELS: Final = 8
+# A connection beside bulk waits for a buffer of it in each message (bulk.py). Where all
+# are busy it is late by this once.
+BULK_YIELD_SECONDS: Final = 0.002
 # Out of file descriptors or memory: accept() would fail again at once.
 PAUSE_SECONDS: Final = 0.1
 

@@ -15,7 +15,6 @@ other. `run` only keeps the tunnel alive and ends it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -45,6 +44,7 @@ from agent.hbone.events import (
 )
 from agent.identity.clock import utc_now
 from agent.log import logger
+from agent.proxy.bulk import BULK_BYTES, Bulk
 from agent.proxy.data_path import DataPath
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.papers import Papers
@@ -58,9 +58,6 @@ log = logger()
 READ_BUFFER_BYTES: Final = 1 << 18
 # A peer that was heard from so lately is taken to be alive.
 LATELY_SECONDS: Final = 1.0
-# So much at once, either way, is bulk; and so long the tunnel counts as busy with it.
-BULK_BYTES: Final = 1 << 16
-BULK_SECONDS: Final = 1.0
 HEARTBEAT: Final = b"podlock!"
 LAST_WORD: Final = b"all read"
 
@@ -117,7 +114,8 @@ class Tunnel:
         self._descriptor = -1  # while the reactor watches it
         self._over = trio.Event()
         self._last_heard = trio.current_time()
-        self._bulk_at = -math.inf
+        self._bulk = Bulk()
+        self._workers_bulk = path.bulk
         self._asked_to_part = False
         self._may_part = False
 
@@ -134,7 +132,7 @@ class Tunnel:
     @property
     def moves_bulk(self) -> bool:
         """Whether a stream of small messages had better take another tunnel."""
-        return trio.current_time() - self._bulk_at < BULK_SECONDS
+        return self._bulk.lately(trio.current_time())
 
     @property
     def heard_lately(self) -> bool:
@@ -199,8 +197,12 @@ class Tunnel:
     def commit(self, stream_id: int, count: int) -> None:
         """A stream has `count` bytes of payload in the sender's space."""
         if count >= BULK_BYTES:
-            self._bulk_at = trio.current_time()
+            self._moved_bulk(trio.current_time())
         self.sender.commit(stream_id, count)
+
+    def _moved_bulk(self, now: float) -> None:
+        self._bulk.moved(now)
+        self._workers_bulk.moved(now)
 
     def _all_sent(self) -> None:
         if self.codec.farewell_said and not self._streams:
@@ -294,7 +296,7 @@ class Tunnel:
                 return False
             self._last_heard = trio.current_time()
             if count >= BULK_BYTES:
-                self._bulk_at = self._last_heard
+                self._moved_bulk(self._last_heard)
             for event in self.codec.receive(_READ_BUFFER[:count]):
                 self._dispatch(event)
                 if self.closed is not None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -126,14 +126,23 @@ class Ports:
         )
 
 
-def fingerprint(sources: Mapping[str, bytes], ports: Ports, cgroup_inode: int) -> bytes:
+def fingerprint(
+    sources: Mapping[str, bytes],
+    ports: Ports,
+    cgroup_inode: int,
+    switches: Sequence[str] = (),
+) -> bytes:
     """
     32 bytes that differ whenever the programs would, or where they are attached.
+
+    `switches`: the fallbacks that they are compiled with (`features.switches`).
 
     Every part goes in with its length, so no two sets of sources read the same.
     """
     digest = hashlib.sha256()
-    settings = " ".join((*ports.defines(), f"cgroup={cgroup_inode}")).encode()
+    settings = " ".join(
+        (*ports.defines(), f"cgroup={cgroup_inode}", *switches)
+    ).encode()
     for name, content in (*sorted(sources.items()), ("settings", settings)):
         digest.update(f"{name} {len(content)}\n".encode())
         digest.update(content)

@@ -28,6 +28,7 @@ from typing import Any, Final
 
 from agent.errors import KernelError, PodlockError
 from agent.redirect import bpffs, pins, pinset, records
+from agent.redirect.features import SWITCHES
 from agent.redirect.headers import make_headers
 from agent.redirect.layout import CGROUP_HOOKS, HOOKS, MAPS, Hook, PinLayout, Ports
 from agent.redirect.program import LoadReport
@@ -37,16 +38,24 @@ CARRIED_OVER: Final = ("verdicts", "noted", "traces", "judged")
 
 
 def load(
-    source: Path, layout: PinLayout, cgroup: Path, headers: Path, ports: Ports
+    source: Path,
+    layout: PinLayout,
+    cgroup: Path,
+    headers: Path,
+    ports: Ports,
+    switches: Sequence[str] = (),
 ) -> LoadReport:
     """
     See to it that the programs of `source` are attached to `cgroup` and pinned.
 
     `headers`: a folder that `make_headers` filled; filled here if it is missing.
+    `switches`: fallbacks, as `features.switches` has them.
+
     Raises: KernelError; then everything is as it was before.
     """
     mounted = bpffs.ensure_mounted(layout.root)
-    digest = pinset.fingerprint_of(source, cgroup, ports)
+    digest = pinset.fingerprint_of(source, cgroup, ports, switches)
+    defines = [*ports.defines(), *(f"-D{name}" for name in switches)]
     layout.root.parent.mkdir(parents=True, exist_ok=True)
     with bpffs.exclusive(layout.root.parent):
         pinset.recover(layout)
@@ -54,7 +63,7 @@ def load(
         if pinset.is_current(layout, digest):
             return LoadReport("reused", digest.hex(), str(cgroup), mounted)
         try:
-            _build(source, layout, cgroup, headers, ports, digest)
+            _build(source, layout, cgroup, headers, defines, digest)
         except BaseException:
             pinset.remove(layout.next)
             raise
@@ -69,14 +78,14 @@ def _build(
     layout: PinLayout,
     cgroup: Path,
     headers: Path,
-    ports: Ports,
+    defines: Sequence[str],
     digest: bytes,
 ) -> None:
     """A complete set at `layout.next`: maps, programs, then the links."""
     staged = layout.next
     for folder in staged.folders:
         folder.mkdir(parents=True)
-    bpf = compiled(source, headers, ports)
+    bpf = compiled(source, headers, defines)
     for name in MAPS:
         pins.pin(_map_fd(bpf, name), staged.maps / name)
     _fill(layout, digest)
@@ -91,7 +100,7 @@ def _build(
         os.close(target)
 
 
-def compiled(source: Path, headers: Path, ports: Ports) -> Any:
+def compiled(source: Path, headers: Path, defines: Sequence[str]) -> Any:
     """bcc's object for redirect.c. Raises: KernelError; clang's words go to stderr."""
     if not (headers / "include").is_dir():
         make_headers(headers)
@@ -103,7 +112,7 @@ def compiled(source: Path, headers: Path, ports: Ports) -> Any:
     main = source / "redirect.c"
     try:
         # bcc warns of text and so wants bytes; -I is for maps.h and records.h.
-        return BPF(src_file=bytes(main), cflags=[f"-I{source}", *ports.defines()])
+        return BPF(src_file=bytes(main), cflags=[f"-I{source}", *defines])
     except Exception as error:  # bcc raises nothing narrower
         raise KernelError(f"compile {main}: {error}") from error
 
@@ -180,6 +189,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     for name, port in asdict(Ports()).items():
         parser.add_argument(f"--{name}-port", type=int, default=port, metavar="PORT")
+    parser.add_argument("--switch", action="append", default=[], choices=SWITCHES)
     return parser.parse_args(argv)
 
 
@@ -192,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             cgroup=bpffs.find_cgroup(given.cgroup),
             headers=given.headers.resolve(),
             ports=Ports(given.outbound_port, given.inbound_port, given.tunnel_port),
+            switches=given.switch,
         )
     except (PodlockError, OSError) as error:
         sys.stderr.write(f"{error}\n")

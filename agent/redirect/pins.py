@@ -1,8 +1,7 @@
 """
-The kernel's BPF objects through libbpf, without a compiler: pins, maps, links.
+The kernel's BPF objects without a compiler: pins, maps, links, small programs.
 
-libbpf 1.x returns a negative errno and sets errno. Every call is one system call;
-nothing here keeps state but a descriptor.
+Every call is one system call; nothing here keeps state but a descriptor.
 """
 
 from __future__ import annotations
@@ -12,36 +11,17 @@ import ctypes as ct
 import errno
 import os
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 from agent.errors import KernelError
-
-LIBBPF: Final = "libbpf.so.1"
+from agent.redirect import libbpf
 
 INSTRUCTION_BYTES: Final = 8
 
 BATCH: Final = 4096  # entries in one call; no bucket of a hash is as large
 
 _ANY: Final = 0  # BPF_ANY: create or replace
-_SIGNATURES: Final = {
-    "bpf_obj_get": (ct.c_char_p,),
-    "bpf_obj_pin": (ct.c_int, ct.c_char_p),
-    "bpf_obj_get_info_by_fd": (ct.c_int, ct.c_void_p, ct.POINTER(ct.c_uint32)),
-    "bpf_map_update_elem": (ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_uint64),
-    "bpf_map_lookup_elem": (ct.c_int, ct.c_char_p, ct.c_char_p),
-    "bpf_map_lookup_and_delete_elem": (ct.c_int, ct.c_char_p, ct.c_char_p),
-    "bpf_map_delete_elem": (ct.c_int, ct.c_char_p),
-    "bpf_map_lookup_batch": (ct.c_int, *(ct.c_void_p,) * 6),
-    "bpf_map_get_next_key": (ct.c_int, ct.c_char_p, ct.c_char_p),
-    "bpf_prog_load": (
-        *(ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t, ct.c_void_p),
-    ),
-    "bpf_link_create": (ct.c_int, ct.c_int, ct.c_int, ct.c_void_p),
-    "bpf_link_update": (ct.c_int, ct.c_int, ct.c_void_p),
-    "bpf_link_detach": (ct.c_int,),
-}
 
 
 class MissingPin(KernelError):
@@ -61,44 +41,19 @@ class _MapInfo(ct.Structure):
     )
 
 
-@cache
-def _libbpf() -> ct.CDLL:
-    try:
-        library = ct.CDLL(LIBBPF, use_errno=True)
-    except OSError as error:
-        raise KernelError(
-            f"{LIBBPF}: not found; install the libbpf1 package"
-        ) from error
-    for name, arguments in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = arguments, ct.c_int
-    return library
-
-
-def _fail(what: str, code: int) -> KernelError:
-    return KernelError(f"{what}: {os.strerror(code)}")
-
-
-def _call(what: str, name: str, *arguments: object) -> int:
-    result: int = getattr(_libbpf(), name)(*arguments)
-    if result < 0:
-        raise _fail(what, ct.get_errno())
-    return result
-
-
 def obj_get(path: Path) -> int:
     """
     A descriptor of what is pinned at `path`; the caller closes it.
 
     Raises: MissingPin; KernelError for anything else.
     """
-    fd: int = _libbpf().bpf_obj_get(os.fsencode(path))
+    fd: int = libbpf.library().bpf_obj_get(os.fsencode(path))
     if fd >= 0:
         return fd
     code = ct.get_errno()
     if code in (errno.ENOENT, errno.ENOTDIR):
         raise MissingPin(f"{path}: nothing is pinned there")
-    raise _fail(f"open the pin {path}", code)
+    raise libbpf.failed(f"open the pin {path}", code)
 
 
 @contextlib.contextmanager
@@ -113,7 +68,7 @@ def opened(path: Path) -> Iterator[int]:
 
 def pin(fd: int, path: Path) -> None:
     """Keep a map, program or link alive under a name. Raises: KernelError."""
-    _call(f"pin at {path}", "bpf_obj_pin", fd, os.fsencode(path))
+    libbpf.call(f"pin at {path}", "bpf_obj_pin", fd, os.fsencode(path))
 
 
 class _LoadOptions(ct.Structure):
@@ -129,7 +84,7 @@ class _LoadOptions(ct.Structure):
 def load(name: str, program_type: int, attach_type: int, instructions: bytes) -> int:
     """A descriptor of a program; the caller closes it. Raises: KernelError."""
     options = _LoadOptions(ct.sizeof(_LoadOptions), 0, attach_type)
-    return _call(
+    return libbpf.call(
         f"load the program {name}",
         "bpf_prog_load",
         program_type,
@@ -148,7 +103,7 @@ def link_create(program_fd: int, target_fd: int, attach_type: int, what: str) ->
     A link that is pinned outlives this process, one that is not ends with its
     descriptor. Raises: KernelError, naming `what`.
     """
-    return _call(
+    return libbpf.call(
         f"attach {what}", "bpf_link_create", program_fd, target_fd, attach_type, None
     )
 
@@ -156,7 +111,9 @@ def link_create(program_fd: int, target_fd: int, attach_type: int, what: str) ->
 def link_update(path: Path, program_fd: int) -> None:
     """Put another program into a pinned link, in one step. Raises: KernelError."""
     with opened(path) as link:
-        _call(f"update the link {path}", "bpf_link_update", link, program_fd, None)
+        libbpf.call(
+            f"update the link {path}", "bpf_link_update", link, program_fd, None
+        )
 
 
 def unlink(path: Path) -> None:
@@ -167,7 +124,7 @@ def unlink(path: Path) -> None:
     Raises: MissingPin, KernelError.
     """
     with opened(path) as link:
-        _libbpf().bpf_link_detach(link)
+        libbpf.library().bpf_link_detach(link)
     path.unlink(missing_ok=True)
 
 
@@ -187,7 +144,7 @@ class PinnedMap:
         info = _MapInfo()
         size = ct.c_uint32(ct.sizeof(info))
         try:
-            _call(
+            libbpf.call(
                 f"map {name}",
                 "bpf_obj_get_info_by_fd",
                 fd,
@@ -230,13 +187,13 @@ class PinnedMap:
     def delete(self, key: bytes) -> bool:
         """Whether it was there."""
         self._check(key)
-        if _libbpf().bpf_map_delete_elem(self._fd, key) >= 0:
+        if libbpf.library().bpf_map_delete_elem(self._fd, key) >= 0:
             return True
         code = ct.get_errno()
         # A sockhash says EINVAL where a hash says ENOENT (sock_hash_delete_elem).
         if code in (errno.ENOENT, errno.EINVAL):
             return False
-        raise _fail(f"map {self.name}: delete", code)
+        raise libbpf.failed(f"map {self.name}: delete", code)
 
     def __iter__(self) -> Iterator[bytes]:
         """
@@ -272,10 +229,10 @@ class PinnedMap:
             count, following = ct.c_uint32(BATCH), ct.c_uint32()
             start = ct.byref(token) if token is not None else None
             arguments = (ct.byref(following), keys, values, ct.byref(count), None)
-            if _libbpf().bpf_map_lookup_batch(self._fd, start, *arguments) < 0:
+            if libbpf.library().bpf_map_lookup_batch(self._fd, start, *arguments) < 0:
                 code = ct.get_errno()
                 if code != errno.ENOENT:
-                    raise _fail(f"map {self.name}: list", code)
+                    raise libbpf.failed(f"map {self.name}: list", code)
                 ended = True
             token = following
             yield from zip(
@@ -286,22 +243,22 @@ class PinnedMap:
 
     def _after(self, key: bytes | None) -> bytes | None:
         following = ct.create_string_buffer(self._key_bytes)
-        if _libbpf().bpf_map_get_next_key(self._fd, key, following) >= 0:
+        if libbpf.library().bpf_map_get_next_key(self._fd, key, following) >= 0:
             return following.raw
         code = ct.get_errno()
         if code == errno.ENOENT:
             return None
-        raise _fail(f"map {self.name}: list", code)
+        raise libbpf.failed(f"map {self.name}: list", code)
 
     def _read(self, function: str, key: bytes) -> bytes | None:
         self._check(key)
         value = ct.create_string_buffer(self._value_bytes)
-        if getattr(_libbpf(), function)(self._fd, key, value) >= 0:
+        if getattr(libbpf.library(), function)(self._fd, key, value) >= 0:
             return value.raw
         code = ct.get_errno()
         if code == errno.ENOENT:
             return None
-        raise _fail(f"map {self.name}: look up", code)
+        raise libbpf.failed(f"map {self.name}: look up", code)
 
     def _check(self, key: bytes, value: bytes | None = None) -> None:
         # The kernel reads as many bytes as the map says, whatever we hand over.
@@ -312,4 +269,4 @@ class PinnedMap:
             raise KernelError(f"map {self.name}: closed, or a record of another size")
 
     def _call(self, verb: str, function: str, *arguments: object) -> None:
-        _call(f"map {self.name}: {verb}", function, self._fd, *arguments)
+        libbpf.call(f"map {self.name}: {verb}", function, self._fd, *arguments)

@@ -12,7 +12,7 @@ none. `recover` ends what a killed loader began, from any point of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,9 +32,11 @@ def read_sources(directory: Path) -> dict[str, bytes]:
         raise KernelError(f"eBPF source {error.filename}: {error.strerror}") from error
 
 
-def fingerprint_of(source: Path, cgroup: Path, ports: Ports) -> bytes:
+def fingerprint_of(
+    source: Path, cgroup: Path, ports: Ports, switches: Sequence[str] = ()
+) -> bytes:
     """`layout.fingerprint` of files; a cgroup's inode number is its id."""
-    return fingerprint(read_sources(source), ports, cgroup.stat().st_ino)
+    return fingerprint(read_sources(source), ports, cgroup.stat().st_ino, switches)
 
 
 def is_current(layout: PinLayout, digest: bytes) -> bool:

@@ -12,13 +12,15 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from agent.errors import KernelError
-from agent.redirect import bpffs, pinset, tenure
+from agent.redirect import bpffs, features, pinset, tenure, tried
+from agent.redirect.features import Outcome
 from agent.redirect.headers import make_headers
 from agent.redirect.layout import PinLayout, Ports
 
@@ -33,12 +35,20 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What was done. `mounted`: bpffs was not there and is now."""
+    """
+    What was done. `mounted`: bpffs was not there and is now. `features`: this kernel's.
+    """
 
     outcome: Literal["reused", "loaded", "replaced"]
     digest: str  # hex
     cgroup: str
     mounted: bool = False
+    features: Sequence[Outcome] = field(default=(), compare=False)
+
+    def facts(self) -> dict[str, Any]:
+        """For the log: of features only those that this kernel lacks."""
+        lacking = [str(each) for each in self.features if each.level != "native"]
+        return asdict(replace(self, features=())) | {"features": lacking}
 
 
 def ensure_loaded(
@@ -48,21 +58,29 @@ def ensure_loaded(
     cgroup: Path | None = None,
     ports: Ports = DEFAULT_PORTS,
     timeout: timedelta = LOADER_TIMEOUT,
+    examine: Callable[[Path], Sequence[Outcome]] = tried.examine,
 ) -> LoadReport:
     """
     See to it that the programs of `source` are in force.
 
     `cgroup` None: the root of cgroup v2, wherever it is mounted. Raises: KernelError
-    with the loader's last words, InputError for a path that cannot be; then what
-    was in force still is.
+    with what this kernel lacks or the loader's last words, InputError for a path that
+    cannot be; then what was in force still is.
     """
     layout = PinLayout(pins)
     attach_to = bpffs.find_cgroup(cgroup)
     source = source.resolve()
-    digest = pinset.fingerprint_of(source, attach_to, ports)
+    outcomes = examine(attach_to)
+    if lacks := features.refusal(outcomes):
+        raise KernelError(
+            f"this kernel cannot carry the redirect: {lacks};"
+            " `podlock check --pre` tells more"
+        )
+    switches = features.switches(outcomes)
+    digest = pinset.fingerprint_of(source, attach_to, ports, switches)
     settled = bpffs.on_bpffs(pins) and pinset.is_settled(layout)
     if settled and pinset.is_current(layout, digest):
-        return LoadReport("reused", digest.hex(), str(attach_to))
+        return LoadReport("reused", digest.hex(), str(attach_to), features=outcomes)
     with tempfile.TemporaryDirectory(prefix="podlock-headers-") as headers:
         options = {
             "source": source,
@@ -71,7 +89,8 @@ def ensure_loaded(
             "headers": make_headers(Path(headers)),
         } | {f"{name}-port": port for name, port in asdict(ports).items()}
         arguments = [f"--{name}={value}" for name, value in options.items()]
-        return _run_loader(arguments, timeout)
+        arguments += [f"--switch={name}" for name in switches]
+        return replace(_run_loader(arguments, timeout), features=outcomes)
 
 
 def _run_loader(arguments: list[str], timeout: timedelta) -> LoadReport:

@@ -52,10 +52,21 @@ class Worker(TypedDict):
     connections: int
 
 
+class KernelFeature(TypedDict):
+    """`reason` says why `level` is not native."""
+
+    name: str
+    level: Literal["native", "fallback"]
+    reason: str | None
+
+
 class Redirect(TypedDict):
+    """`features`: what the redirect needs of this kernel, as tried at the start."""
+
     pins: str
     cgroup: str | None
     loaded: bool
+    features: list[KernelFeature]
 
 
 class SameNode(TypedDict):
@@ -65,6 +76,19 @@ class SameNode(TypedDict):
     reason: str | None
     pairs: int
     unrecorded: int
+
+
+class ObjectsFrom(TypedDict):
+    """
+    Where objects come from: a directory, or an API server's URL.
+
+    `not_installed` are kinds of policy that the server does not know, so that there
+    are none of them.
+    """
+
+    source: Literal["manifests", "api-server"]
+    place: str
+    not_installed: list[str]
 
 
 class IdentitySource(TypedDict):
@@ -105,6 +129,7 @@ class Status(TypedDict):
     workers: list[Worker]
     redirect: Redirect
     same_node: SameNode
+    objects_from: ObjectsFrom
     identity: IdentitySource
     counts: dict[str, int]
     audited: list[Audited]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -44,6 +44,8 @@ def _status(document: Document, now: float) -> RenderableType:
         ("trust", f"version {plain(document['identity']['trust_version'])}"),
         *(("anchor", anchor) for anchor in document["identity"]["bundle"]),
         ("redirect", _redirect(document["redirect"])),
+        *(("kernel", text) for text in _fallbacks(document["redirect"])),
+        ("objects", _objects_from(document["objects_from"])),
         ("same node", _same_node(document["same_node"])),
         *((plain(key), count) for key, count in document["counts"].items()),
     ]
@@ -91,6 +93,18 @@ def _audited(audited: list[Mapping[str, Any]], now: float) -> list[RenderableTyp
 def _redirect(redirect: Mapping[str, Any]) -> str:
     loaded = "loaded" if redirect["loaded"] else "not loaded"
     return f"{loaded}, {redirect['pins']} on {plain(redirect['cgroup'])}"
+
+
+def _fallbacks(redirect: Mapping[str, Any]) -> Iterator[str]:
+    """What this kernel has not, and what is done instead."""
+    for feature in redirect["features"]:
+        if feature["level"] != "native":
+            yield f"without {feature['name']}: {feature['reason']}"
+
+
+def _objects_from(told: Mapping[str, Any]) -> str:
+    kind = "the API server" if told["source"] == "api-server" else "manifests in"
+    return f"{kind} {told['place']}"
 
 
 def _same_node(same_node: Mapping[str, Any]) -> str:

@@ -112,6 +112,9 @@ async def _respond(send: Send, status: int, document: dict[str, Any]) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
+        # Who asks, asks once. hypercorn keeps a connection for its idle time, 5 s,
+        # also when the client has left.
+        (b"connection", b"close"),
         *([(b"allow", b"GET")] if status == 405 else []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -17,6 +17,7 @@ from agent.redirect.kernel import RedirectMaps
 from agent.redirect.program import ensure_loaded, unload
 from tests.bpf.world import (
     BPFFS,
+    PATIENCE_SECONDS,
     SOURCE,
     Application,
     Namespace,
@@ -101,7 +102,7 @@ def captured(enrolment: Enrolment, pod: Namespace) -> Iterator[Capture]:
 def blocking(capture: Capture) -> Capture:
     """Its listeners block, with a deadline, as the test's own sockets do."""
     for listener in (*capture.outbound, capture.inbound, capture.tunnel):
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE_SECONDS)
     return capture
 
 

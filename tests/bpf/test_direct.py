@@ -34,12 +34,13 @@ from tests.bpf.world import (
     run,
 )
 from tests.lab.system import wait_until
+from tests.patience import patient
 
 PORT = 8080
 VERDICT = 7001
 NO_TIME_WAIT = struct.pack("ii", 1, 0)
-SHORT_SECONDS = 0.5
-SYN_SECONDS = 35.0
+SHORT_SECONDS = patient(0.5)
+SYN_SECONDS = patient(35.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -423,7 +424,7 @@ def ride(node: Node, source: tuple[str, int]) -> bool:
     """Whether `other` gets a connection to `api` from an address of `web`."""
     run("ip", "-n", node.other.name, "addr", "add", f"{source[0]}/32", "dev", "lo")
     with inside(node.other.fd), socket.socket() as s:
-        s.settimeout(1.5)
+        s.settimeout(patient(1.5))
         s.bind(source)
         try:
             s.connect((node.api.ip4, PORT))

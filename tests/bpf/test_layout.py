@@ -23,7 +23,7 @@ from tests.bpf.world import SOURCE
 def bpf(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The sources, compiled in this process and not loaded."""
     headers = make_headers(tmp_path_factory.mktemp("headers"))
-    return compiled(SOURCE, headers, Ports())
+    return compiled(SOURCE, headers, Ports().defines())
 
 
 def test_every_map_has_the_sizes_that_records_pack(pins: Path) -> None:

@@ -27,8 +27,9 @@ from typing import Any, Final
 from agent.addresses import IPAddress
 from agent.redirect.bpffs import find_cgroup
 from agent.redirect.netns import CLONE_NEWNET, inside, netns_cookie_of
+from tests.patience import patient
 
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = patient(5.0)
 ANY4: Final = "0.0.0.0"  # noqa: S104 in a namespace of the test
 ANY: Final = "::"
 SOURCE: Final = Path(__file__).resolve().parents[2] / "bpf"

@@ -47,7 +47,7 @@ def delete() -> None:
 
 
 def _issue() -> None:
-    """The Secret and the ConfigMap that the manifests ask for, once."""
+    """The Secret that the manifests ask for, once."""
     known = machine.kubectl_try("-n", machine.MESH, "get", "secret", "podlock-issuer")
     if known.returncode == 0:
         return
@@ -61,10 +61,9 @@ def _issue() -> None:
         )
         if done.returncode:
             raise LabError(f"openssl: {done.stderr}")
-        create = ("-n", machine.MESH, "create")
+        create = ("-n", machine.MESH, "create", "secret", "generic", "podlock-issuer")
         files = [f"--from-file={folder}/{n}" for n in ("tls.crt", "tls.key", "ca.crt")]
-        machine.kubectl(*create, "secret", "generic", "podlock-issuer", *files)
-        machine.kubectl(*create, "configmap", "podlock-trust", files[-1])
+        machine.kubectl(*create, *files)
 
 
 def _overlay() -> Path:

@@ -11,10 +11,11 @@ from tests.lab import apps, system
 from tests.lab.node import Agent, Document
 from tests.lab.pod import Pod, program
 from tests.lab.topology import LabNode
+from tests.patience import patient
 
 CURL_SECONDS = 5
 STATUS_SECONDS = 3.0
-LOG_SECONDS = 2.0
+LOG_SECONDS = patient(2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Answer:
 def curl(pod: Pod | LabNode, url: str, *options: str) -> Answer:
     """Fetch a URL with curl in a pod, or on a node itself."""
     tail = "\n%{http_code} %{remote_ip}"
-    argv = ["curl", "-sS", "-m", str(CURL_SECONDS), "-w", tail, *options, url]
+    argv = ["curl", "-sS", "-m", str(patient(CURL_SECONDS)), "-w", tail, *options, url]
     done = pod.run(*argv, seconds=CURL_SECONDS + 5)
     body, _, facts = done.stdout.rpartition("\n")
     status, _, remote = facts.partition(" ")
@@ -67,7 +68,7 @@ def logged_client(server: Pod, path: str) -> tuple[str, str]:
 
 def never_logged(server: Pod, path: str) -> bool:
     """Whether nginx's access log has no such request, also a moment later."""
-    time.sleep(0.1)
+    time.sleep(patient(0.1))
     return _logged(server, path) is None
 
 
@@ -117,7 +118,7 @@ class NewConnections:
         seconds: float = STATUS_SECONDS,
     ) -> Document:
         """The first new one that `is_it`. Raises: LabError with those that are not."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + patient(seconds)
         while True:
             fresh = [each for each in self._all() if each["id"] not in self._before]
             if found := next(filter(is_it, fresh), None):

@@ -1,148 +1,18 @@
-"""
-`podlock run` beside a real API server: pods come, talk and leave.
-
-There is no kubelet. What it would do to the machine is done here: a cgroup by the
-pod's uid, a sandbox process in a network namespace of its own, and an address.
-"""
+"""`podlock run` beside a real API server: pods come, talk and leave."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from agent.redirect.mounts import cgroup2_root, parse_mounts
 from tests.cluster.control_plane import until
+from tests.kube.definitions import custom, define, undefine
+from tests.kube.machine import API, WEB, Machine, agent, ask, check, machine
 from tests.kube.world import World
-from tests.lab import system
 
 pytestmark = pytest.mark.slow
-
-REPOSITORY = Path(__file__).parents[2]
-WEB, API = "10.77.0.1", "10.77.0.2"
-CONTAINER = "3f" * 32
-
-
-@dataclass(slots=True)
-class Machine:
-    """One node's cgroup, two network namespaces joined by a cable, and an agent."""
-
-    world: World
-    directory: Path
-    cgroup: Path
-    children: system.Children = field(default_factory=system.Children)
-    containers: dict[str, Path] = field(default_factory=dict)
-
-    def namespace(self, name: str) -> Path:
-        return Path(f"/run/netns/{self.world.namespace}-{name}")
-
-    def wire(self) -> None:
-        """Two namespaces; Service addresses lead out by the cable, too."""
-        web, api = self.namespace("web").name, self.namespace("api").name
-        for name in (web, api):
-            system.run("ip", "netns", "add", name)
-        cable = f"link add name eth0 type veth peer name eth0 netns {api}"
-        for name, own, other in ((web, WEB, API), (api, API, WEB)):
-            first = [cable] if name == web else []
-            rest = ["link set lo up", f"addr add {own}/24 dev eth0", "link set eth0 up"]
-            system.ip_batch(name, [*first, *rest, f"route add default via {other}"])
-
-    def pod(self, name: str, ip: str) -> None:
-        """A pod object, then its sandbox, as a kubelet would."""
-        self.world.account(name)
-        uid = self.world.pod(name, self.world.node, ip, account=name)
-        below = f"kubepods/burstable/pod{uid}/{CONTAINER}"
-        self.containers[name] = self.cgroup / below
-        self.containers[name].mkdir(parents=True)
-        self.start(name, "sleep", "600")
-
-    def start(self, name: str, *argv: str) -> None:
-        """A process of a pod."""
-        command = system.inside(self.namespace(name), self.containers[name], argv)
-        self.children.start(command, subprocess.DEVNULL, subprocess.DEVNULL)
-
-    def fetch(self, url: str) -> str:
-        """What curl in the pod web gets, or the reason why not."""
-        argv = ["curl", "--silent", "--show-error", "--max-time", "20", url]
-        command = system.inside(self.namespace("web"), self.containers["web"], argv)
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout or done.stderr
-
-    def remove(self) -> None:
-        system.remove_cgroup(self.cgroup)
-        self.children.reap()
-        for name in ("web", "api"):
-            with contextlib.suppress(system.LabError):
-                system.run("ip", "netns", "del", self.namespace(name).name)
-
-
-def podlock(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "agent", *map(str, arguments)]
-
-
-@contextlib.contextmanager
-def machine(world: World, directory: Path) -> Iterator[Machine]:
-    mounts = parse_mounts(Path("/proc/self/mounts").read_text())
-    top = cgroup2_root(mounts)
-    assert top is not None
-    made = Machine(world, directory, top / f"podlock-{world.namespace}")
-    made.cgroup.mkdir()
-    try:
-        made.wire()
-        yield made
-    finally:
-        made.remove()
-
-
-@contextlib.contextmanager
-def agent(machine: Machine) -> Iterator[Path]:
-    """The agent of this node, by a kubeconfig; yields its configuration file."""
-    config = machine.directory / "podlock.yaml"
-    settings = {
-        "node": machine.world.node,
-        "kubernetes": {"kubeconfig": str(machine.world.plane.kubeconfig("admin"))},
-        "run_dir": str(machine.directory),
-        "state_dir": str(machine.directory / "state"),
-        "workers": 1,
-        "redirect": {
-            "pins": f"/sys/fs/bpf/podlock-{machine.world.namespace}",
-            "cgroup": str(machine.cgroup),
-        },
-    }
-    config.write_text(yaml.safe_dump(settings))
-    log = machine.directory / "agent.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            podlock("run", "--config", config), stderr=out, cwd=REPOSITORY
-        )
-    try:
-        yield config
-    except BaseException as error:
-        error.add_note(log.read_text()[-4000:])
-        raise
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-        remove = podlock("redirect", "remove", "--config", config)
-        subprocess.run(remove, check=True, cwd=REPOSITORY)
-
-
-def ask(machine: Machine, document: str) -> Any:
-    """A document of the status socket, by the command that a person types."""
-    command = podlock(document, "--json", "--socket", machine.directory / "agent.sock")
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=REPOSITORY
-    )
-    return json.loads(done.stdout) if done.returncode == 0 and done.stdout else {}
 
 
 def marked(world: World, name: str) -> bool:
@@ -224,3 +94,70 @@ def _paths(here: Machine) -> set[tuple[str, str, str | None]]:
 def _why_not_ready(here: Machine) -> list[str]:
     reasons: list[str] = ask(here, "status").get("not_ready_because", ["no answer"])
     return reasons
+
+
+READS = (
+    ("", "pods,nodes,namespaces", "list,watch"),
+    ("discovery.k8s.io", "endpointslices", "list,watch"),
+    ("policy.linkerd.io,security.istio.io", "*", "list,watch"),
+    ("", "pods/status", "patch"),
+)
+
+
+def test_what_is_wrong_is_listed(world: World, tmp_path: Path) -> None:
+    """
+    A right that is missing, a kind that is not installed, objects that do not fit:
+    `podlock check` names each, and is content once it is put right.
+    """
+    world.account("agent")
+    world.grant("agent", *READS)
+    with machine(world, tmp_path) as here, agent(here, as_account(world, "agent")):
+        until(lambda: "services is forbidden" in check(here)[1], 60)
+        code, told = check(here)
+        assert code == 1
+        assert "agent: not ready: the API server does not permit it" in told
+        assert "no pod joins the mesh before that" in told
+        assert "note: peerauthentications.security.istio.io: " in told
+
+        world.grant("agent", ("", "services", "list,watch"), role="more")
+        until(lambda: not _told(here), 60)
+
+        path = define(world, "policy.linkerd.io", "v1beta1", "Server")
+        good = {"podSelector": {}, "port": 80}
+        bad = {"podSelector": {}, "port": 0}
+        for name, spec in (("good", good), ("bad", bad)):
+            world.post(path, custom("policy.linkerd.io/v1beta1", "Server", name, spec))
+        world.pod("web", world.elsewhere, WEB, marked=True)
+        world.pod("web-2", world.elsewhere, WEB, marked=True)
+        object_ = f"Server {world.namespace}/bad: spec.port: "
+        until(lambda: object_ in check(here)[1], 90)
+        _, told = check(here)
+        assert f"Pod {world.namespace}/web-2: status.podIPs: {WEB} belongs to" in told
+        assert f"Server {world.namespace}/good" not in told
+
+        world.delete_pod("web-2")
+        world.plane.admin("DELETE", f"{path}/bad")
+        until(lambda: not _told(here), 60)
+        undefine(world, "servers.policy.linkerd.io")
+
+
+def _told(here: Machine) -> list[str]:
+    """What is wrong with this test's objects, or with the agent."""
+    about = ("agent: ", "API server: ", here.world.namespace)
+    _, told = check(here)
+    lines = told.splitlines() or ["no answer"]
+    return [
+        line
+        for line in lines
+        if any(each in line for each in about) and not line.startswith("note: ")
+    ]
+
+
+def as_account(world: World, account: str) -> Path:
+    """A kubeconfig of a ServiceAccount."""
+    whole = yaml.safe_load(world.plane.kubeconfig("admin").read_text())
+    (user,) = whole["users"]
+    user["user"] = {"token": world.token(account)}
+    path = world.plane.kubeconfig("admin").with_name(f"{world.namespace}-{account}")
+    path.write_text(yaml.safe_dump(whole))
+    return path

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent.kube.client import Client
+from tests.kube.definitions import custom, define, undefine
 from tests.kube.world import Observed, World, observed, watching, written
 
 pytestmark = [
@@ -49,7 +50,7 @@ def endpoint_slice(name: str, *, empty: bool = False) -> dict[str, Any]:
 
 
 async def test_hears_of_what_concerns_its_node(world: World) -> None:
-    """Its own pods whole; of others the marked ones, as who and where they are."""
+    """Its own pods; of others the marked ones, without what nobody asks for."""
     await written(world.pod, "web", world.node, "10.1.0.1")
     await written(lambda: world.pod("api", world.elsewhere, "10.1.0.2", marked=True))
     await written(world.pod, "plain", world.elsewhere, "10.1.0.3")
@@ -59,7 +60,7 @@ async def test_hears_of_what_concerns_its_node(world: World) -> None:
         assert pods["web"].labels == {"app": "web"}
         assert pods["web"].annotations == {}
         assert pods["api"].marked
-        assert pods["api"].labels == {}
+        assert pods["api"].labels["app"] == "api"
         assert str(pods["api"].addresses[0]) == "10.1.0.2"
 
         await written(world.pod, "late", world.node)
@@ -200,48 +201,14 @@ async def test_a_custom_resource_that_comes_later(
     async with watching(world) as (seen, _):
         assert not seen.objects.linkerd.servers
         assert seen.source.missing() == []
-        await written(world.post, CRDS, definition())
-        path = f"/apis/policy.linkerd.io/v1beta1/namespaces/{world.namespace}/servers"
-        await written(_once_served, world, path)
+        assert "servers.policy.linkerd.io" in seen.source.not_installed()
+        path = await written(define, world, "policy.linkerd.io", "v1beta1", "Server")
+        spec = {"podSelector": {}, "port": 80}
+        http = custom("policy.linkerd.io/v1beta1", "Server", "http", spec)
+        await written(world.post, path, http)
         await seen.until(lambda: seen.objects.linkerd.servers)
         (server,) = seen.objects.linkerd.servers
         assert server.title == f"Server {world.namespace}/http"
         # And where it is taken away, its objects are gone with it.
-        await written(world.plane.admin, "DELETE", f"{CRDS}/servers.policy.linkerd.io")
+        await written(undefine, world, "servers.policy.linkerd.io")
         await seen.until(lambda: not seen.objects.linkerd.servers)
-
-
-CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-
-
-def definition() -> dict[str, Any]:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": "servers.policy.linkerd.io"},
-        "spec": {
-            "group": "policy.linkerd.io",
-            "names": {"kind": "Server", "plural": "servers", "singular": "server"},
-            "scope": "Namespaced",
-            "versions": [
-                {
-                    "name": "v1beta1",
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": schema},
-                }
-            ],
-        },
-    }
-
-
-def _once_served(world: World, path: str) -> None:
-    world.plane.wait(path)
-    server = {
-        "apiVersion": "policy.linkerd.io/v1beta1",
-        "kind": "Server",
-        "metadata": {"name": "http"},
-        "spec": {"podSelector": {}, "port": 80},
-    }
-    world.post(path, server)

@@ -112,16 +112,17 @@ class World:
         token: str = self.post(path, {"spec": spec})["status"]["token"]
         return token
 
-    def grant(self, account: str, *rules: tuple[str, str, str]) -> None:
+    def grant(self, account: str, *rules: tuple[str, str, str], role: str = "") -> None:
         """Rights to an account: (group, resources, verbs), each with commas."""
-        name = f"{self.namespace}-{account}"
+        name = f"{self.namespace}-{role or account}"
         home = "/apis/rbac.authorization.k8s.io/v1"
         keys = ("apiGroups", "resources", "verbs")
-        role = [
+        granted = [
             dict(zip(keys, (part.split(",") for part in rule), strict=True))
             for rule in rules
         ]
-        self.post(f"{home}/clusterroles", {"metadata": {"name": name}, "rules": role})
+        body = {"metadata": {"name": name}, "rules": granted}
+        self.post(f"{home}/clusterroles", body)
         who = {"kind": "ServiceAccount", "name": account, "namespace": self.namespace}
         reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole"}
         self.post(

@@ -25,11 +25,12 @@ from tests.lab.capture import TUNNEL_PORT
 from tests.lab.certificates import Credential
 from tests.lab.pod import Pod
 from tests.lab.topology import Lab
+from tests.patience import patient
 
 IP_TRANSPARENT: Final = 19
 ROUTING_TABLE: Final = 100
 RECEIVE_BYTES: Final = 1 << 16
-PATIENCE_SECONDS: Final = 3.0
+PATIENCE_SECONDS: Final = patient(3.0)
 
 Alteration = Callable[[bytes], bytes]
 Onward = Callable[[], socket.socket]

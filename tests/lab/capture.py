@@ -14,11 +14,12 @@ from typing import Final, Self
 from tests.lab import names, system, tlsview
 from tests.lab.pcap import Capture, Flow, Stream
 from tests.lab.topology import Lab
+from tests.patience import patient
 
 TUNNEL_PORT: Final = 15008
 _POD_NETWORKS: Final = tuple(map(ipaddress.ip_network, names.POD_NETWORKS))
 # Frames reach tcpdump a moment after their receiver.
-SETTLE_SECONDS: Final = 0.15
+SETTLE_SECONDS: Final = patient(0.15)
 
 
 class WireTap:
@@ -58,7 +59,7 @@ class WireTap:
     ) -> None:
         time.sleep(SETTLE_SECONDS)
         self._process.send_signal(signal.SIGINT)
-        _, said = self._process.communicate(timeout=10)
+        _, said = self._process.communicate(timeout=patient(10))
         self.report = said.strip()
 
     def read(self) -> Wire:

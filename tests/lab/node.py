@@ -21,6 +21,7 @@ import yaml
 from tests.lab import names, system
 from tests.lab.identity import REPOSITORY, TRUST_DOMAIN, IdentityService, podlock
 from tests.lab.topology import Lab, LabNode
+from tests.patience import patient
 
 # The first start compiles the eBPF programs.
 READY_SECONDS: Final = 30.0
@@ -135,7 +136,7 @@ class Agent:
             argv,
             text=True,
             capture_output=True,
-            timeout=20,
+            timeout=patient(20),
             check=False,
             cwd=REPOSITORY,
         )
@@ -152,7 +153,7 @@ class Agent:
         """SIGTERM, as an init system would, and wait for the end."""
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(seconds)
+            self._process.wait(patient(seconds))
         system.wait_until(
             lambda: not self.processes(), f"agent of {self.node.name} stops", seconds
         )

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
+from tests.patience import patient
+
 T = TypeVar("T")
 Output = int | IO[Any] | None
 
@@ -48,8 +50,9 @@ def finished(command: Sequence[str], who: str, seconds: float) -> Finished:
     """
     Run a command to its end; a failing exit code is an answer, not an error.
 
-    Raises: LabError when it takes longer than `seconds`.
+    Raises: LabError when it takes longer than `seconds` of a usual machine.
     """
+    seconds = patient(seconds)
     try:
         return subprocess.run(
             command, text=True, capture_output=True, timeout=seconds, check=False
@@ -120,7 +123,12 @@ def set_sysctls(namespace: Path, settings: dict[str, str]) -> None:
 def wait_until(
     holds: Callable[[], T | None], what: str, seconds: float, interval: float = 0.02
 ) -> T:
-    """Ask again and again until `holds()` is true; return it. Raises: LabError."""
+    """
+    Ask again and again until `holds()` is true; return it.
+
+    Raises: LabError after `seconds` of a usual machine.
+    """
+    seconds = patient(seconds)
     deadline = time.monotonic() + seconds
     while True:
         if answer := holds():
@@ -205,7 +213,7 @@ class Children:
     def reap(self, seconds: float = 5.0) -> None:
         """Wait for all of them (they have been killed) and close their pipes."""
         for process in self._processes:
-            process.wait(seconds)
+            process.wait(patient(seconds))
             for pipe in (process.stdout, process.stderr):
                 if pipe:
                     pipe.close()

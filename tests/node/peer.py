@@ -19,9 +19,10 @@ import h2.events
 from tests.demo.stage import Stage
 from tests.lab import system
 from tests.lab.certificates import Credential
+from tests.patience import patient
 
 TUNNEL_PORT = 15008
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = patient(5.0)
 
 
 def dial(world: Stage, address: str, port: int = TUNNEL_PORT) -> socket.socket:

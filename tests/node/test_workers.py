@@ -17,6 +17,7 @@ from tests.demo.calls import NewEvents, Program, curl, url
 from tests.demo.stage import Stage
 from tests.lab import apps, system
 from tests.lab.node import Agent, Document
+from tests.patience import patient
 
 Record = Callable[[str, object], None]
 
@@ -24,9 +25,9 @@ pytestmark = pytest.mark.slow
 
 WORKERS = 4
 CONNECTIONS = 200
-TIMEOUT_SECONDS = 3.0
+TIMEOUT_SECONDS = patient(3.0)
 # A ping may be a tick late and a look another; then a process starts.
-REPLACED_SECONDS = TIMEOUT_SECONDS * 1.2 + 5
+REPLACED_SECONDS = TIMEOUT_SECONDS * 1.2 + patient(5)
 GROWTH_BYTES = 8 << 20
 
 

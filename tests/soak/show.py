@@ -67,6 +67,10 @@ def show(outcome: Outcome, console: Console) -> None:
         console.print(
             f"[bold red]leak[/] {escape(name)}: {before} -> {after} (+{more})"
         )
+        kept = outcome.kept.get(name.partition(",")[0], {})
+        if name.endswith(", descriptors"):
+            for what, count in kept.items():
+                console.print(f"     {count} x {escape(what)}")
     for each in outcome.differences[:MOST_LINES]:
         console.print(f"[bold red]difference[/] {escape(each)}", soft_wrap=True)
     more = outcome.difference_count - MOST_LINES

@@ -12,7 +12,7 @@ from typing import Final
 
 import httpx
 
-from tests.soak import inventory, memory
+from tests.soak import held, inventory, memory
 from tests.soak.changes import Changes
 from tests.soak.inventory import Counts
 from tests.soak.ledger import Ledger, Total
@@ -60,6 +60,8 @@ class Outcome:
     certificates: int
     before: Counts
     after: Counts
+    kept: dict[str, dict[str, int]]
+    """What processes with a leak hold more of, by what it is."""
     memory: list[Verdict]
     samples: dict[str, list[int]]
 
@@ -127,11 +129,13 @@ class Soak:
         self._phase("warm-up", self.effort.warm_up_seconds, change=False)
         before = self._settled()
         self._pids = self._processes()
+        descriptors = held.held(self._pids)
         self._phase("load", self.effort.seconds, change=True)
         after = self._quiet(before)
+        kept = held.more(descriptors, held.held(self._processes()))
         self._look_back()
         self.ledger.finish()
-        return self._outcome(before, after)
+        return self._outcome(before, after, kept)
 
     def _phase(self, name: str, seconds: float, *, change: bool) -> None:
         """Load for some seconds, until the last connection of it has ended."""
@@ -226,7 +230,9 @@ class Soak:
                 if _is_error(line):
                     self.ledger.differ(f"log of {node}: {line[:400]}")
 
-    def _outcome(self, before: Counts, after: Counts) -> Outcome:
+    def _outcome(
+        self, before: Counts, after: Counts, kept: dict[str, dict[str, int]]
+    ) -> Outcome:
         verdicts = [memory.judged(name, sizes) for name, sizes in self._samples.items()]
         ledger = self.ledger
         return Outcome(
@@ -242,6 +248,7 @@ class Soak:
             certificates=len(self._certificates),
             before=before,
             after=after,
+            kept=kept,
             memory=verdicts,
             samples=self._samples,
         )

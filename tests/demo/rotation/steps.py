@@ -11,6 +11,7 @@ from tests.demo.report import Notes
 from tests.demo.rotation.world import PAIRS, World
 from tests.lab import system
 from tests.lab.node import Document
+from tests.patience import patient
 
 CLOSED_WITHIN_SECONDS: Final = 10.0
 ROTATIONS: Final = 3
@@ -132,7 +133,7 @@ def issuer_tainted(world: World, notes: Notes) -> None:
     notes.saw(
         f"{len(closed)} of {len(under)} streams under it are closed, "
         f"the last {last:.1f} s after the command",
-        len(closed) == len(under) and last < CLOSED_WITHIN_SECONDS,
+        len(closed) == len(under) and last < patient(CLOSED_WITHIN_SECONDS),
     )
     world.until(partial(_nothing_rests, world, tainted), "nothing rests on it")
     notes.saw("no open connection rests on it, at either end")

@@ -12,6 +12,7 @@ from typing import Final
 from tests.lab import system
 from tests.lab.node import Document
 from tests.lab.pod import Pod, program
+from tests.patience import patient
 
 PORT: Final = 9100
 # What is under way when traffic ends has so long to finish, as an answer has.
@@ -103,7 +104,7 @@ class Traffic:
         for client in clients:
             client.process.send_signal(signal.SIGTERM)
         for client in clients:
-            client.process.wait(FINISH_SECONDS)
+            client.process.wait(patient(FINISH_SECONDS))
 
 
 def _started(pod: Pod, *arguments: str | float) -> Client:

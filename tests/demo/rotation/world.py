@@ -22,6 +22,7 @@ from tests.lab.manifests import ManifestDirectory
 from tests.lab.node import Agent, Document
 from tests.lab.pod import Pod
 from tests.lab.topology import Lab
+from tests.patience import patient
 
 SHOP: Final = "shop"
 PODS: Final = {"n1": ("web", "batch"), "n2": ("api", "cache")}
@@ -62,7 +63,7 @@ class World:
             podlock("ca", *arguments, "--config", self.identity.config),
             text=True,
             capture_output=True,
-            timeout=COMMAND_SECONDS,
+            timeout=patient(COMMAND_SECONDS),
             check=False,
             cwd=REPOSITORY,
         )

@@ -9,6 +9,7 @@ from tests.demo.report import Notes
 from tests.demo.stage import COLLECT_PORT, Stage
 from tests.lab.attacker import Attacker, Impostor, Relay, flip_one_byte, replay
 from tests.lab.certificates import Authority, Credential
+from tests.patience import patient
 
 SENT_BYTES = 200_000
 # Larger than any handshake message or frame header: a record of payload.
@@ -100,7 +101,7 @@ def _impostor(
 
 def _told(notes: Notes, events: NewEvents) -> None:
     """Wait until the status of node 2 tells of a record that was tampered with."""
-    deadline = time.monotonic() + TOLD_SECONDS
+    deadline = time.monotonic() + patient(TOLD_SECONDS)
     while True:
         told = [message for message in events.messages() if TAMPERED in message]
         if told or time.monotonic() >= deadline:

@@ -11,7 +11,7 @@ from tests.cluster.credentials import Authority
 
 def test_manifests_need_no_rights() -> None:
     """One machine, no API server."""
-    (finding,) = before(resolve({"node": "n1", "manifests": "/m"}))
+    *_, finding = before(resolve({"node": "n1", "manifests": "/m"}))
     assert finding.is_well
     assert "/m" in finding.message
 
@@ -26,6 +26,6 @@ def test_an_api_server_that_is_not_there(tmp_path: Path) -> None:
         "server": "https://127.0.0.1:1",
         "credentials": str(tmp_path),
     }
-    (finding,) = before(resolve({"node": "n1", "kubernetes": kubernetes}))
+    *_, finding = before(resolve({"node": "n1", "kubernetes": kubernetes}))
     assert "Connection refused" in finding.message
     assert not finding.is_well

@@ -24,6 +24,7 @@ class TestManifests:
         async with trio.open_nursery() as nursery:
             await nursery.start(manifests.run, changes.append)
             assert (manifests.missing(), len(changes)) == ([], 1)
+            assert manifests.description()["place"] == str(tmp_path)
             nursery.cancel_scope.cancel()
 
     async def test_nobody_is_told_of_captures(self) -> None:
@@ -52,6 +53,11 @@ class TestApiServer:
         async with node_objects(config) as surroundings:
             assert isinstance(surroundings.source, ApiServer)
             assert isinstance(surroundings.announcer, Announcer)
+            told = surroundings.source.description()
+            assert (told["source"], told["place"]) == (
+                "api-server",
+                "https://127.0.0.1:1",
+            )
             surroundings.announcer.fault = "the API server does not permit it"
             (*_, last) = surroundings.source.missing()
             assert last == (

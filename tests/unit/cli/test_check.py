@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.kube.preflight import Finding
+from agent.findings import Finding
 from agent.status import client
 from tests.unit.status.samples import status
 
@@ -47,7 +47,8 @@ def test_an_object_that_asks_for_too_much(
         "is HTTP, which is not enforced here",
         "1 findings",
     ]
-    assert json.loads(data.stdout) == {"well": False, "findings": [problem]}
+    told = {"well": False, "findings": [problem], "notes": []}
+    assert json.loads(data.stdout) == told
 
 
 def test_the_agent_itself(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +61,42 @@ def test_the_agent_itself(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
         "agent: same_node: tunnel: no SOCK_DESTROY",
         "2 findings",
     ]
+
+
+def test_objects_as_a_whole(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object without a field is named; an outage is told once, not twice."""
+    away = "the API server does not permit it: pods is forbidden (403)"
+    problems = [
+        {"object": "API server", "field": None, "message": away},
+        {"object": "Pod shop/web", "field": None, "message": "is not enrolled"},
+    ]
+    answering(monkeypatch, not_ready_because=[away], problems=problems)
+
+    assert type_("check", "--socket", "/s").stdout.splitlines() == [
+        f"API server: {away}",
+        "Pod shop/web: is not enrolled",
+        "2 findings",
+    ]
+
+
+def test_a_kind_that_is_not_installed(
+    type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is told and no fault: a cluster may have one family of policy, or none."""
+    source = {
+        "source": "api-server",
+        "place": "https://api",
+        "not_installed": ["servers.policy.linkerd.io"],
+    }
+    answering(monkeypatch, not_ready_because=[], problems=[], objects_from=source)
+
+    text, data = type_("check"), type_("check", "--json")
+
+    assert text.exit_code == data.exit_code == 0
+    note, last = text.stdout.splitlines()
+    assert note.startswith("note: servers.policy.linkerd.io: the API server does not")
+    assert last == "nothing is wrong"
+    assert json.loads(data.stdout)["notes"] == [note.removeprefix("note: ")]
 
 
 class TestBefore:

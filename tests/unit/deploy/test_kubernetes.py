@@ -83,6 +83,9 @@ def test_the_identity_service_understands_its_settings() -> None:
     assert container["ports"][0]["containerPort"] == found.authority.listen.port
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert str(found.authority.issuer) in mounts
+    mounted = pod_spec("DaemonSet", "podlock-agent")["volumes"]
+    (trust,) = [v["configMap"]["name"] for v in mounted if v["name"] == "trust"]
+    assert found.authority.config_map == f"podlock/{trust}"
     account = pod_spec("DaemonSet", "podlock-agent")["serviceAccountName"]
     assert found.kubernetes.agent == f"podlock/{account}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -213,40 +212,3 @@ class TestFederation:
         assert store.load().version == before.version + 1
         operations.federate(store, (), NOW)
         assert store.load().trust.federated == ()
-
-
-class TestUnderAMountedIssuer:
-    """An authority without a directory of its own, as in a cluster."""
-
-    def files(self, anchor: CaPair, at: datetime) -> IssuerFiles:
-        made = create_issuer(TD, anchor, now=at, serial=7)
-        return IssuerFiles(made.certificate_pem, made.key, anchor.certificate_pem)
-
-    def began(self, path: Path, files: IssuerFiles) -> Store:
-        store = Store(path)
-        operations.initialize_under_issuer(store, TD, files)
-        operations.adopt_issuer(store, files, NOW, DAY)
-        return store
-
-    def test_two_that_began_alike_are_alike(self, tmp_path: Path) -> None:
-        """Whichever an agent asks, it hears the same version of the same trust."""
-        files = self.files(OFFLINE, NOW)
-        one, other = (self.began(tmp_path / name, files) for name in "ab")
-        assert one.load().trust == other.load().trust
-
-    def test_the_next_issuer_has_a_higher_version(self, tmp_path: Path) -> None:
-        """For one that lived through the change as for one that began after it."""
-        first, second = self.files(OFFLINE, NOW - DAY), self.files(OFFLINE, NOW)
-        lived = self.began(tmp_path / "a", first)
-        before = lived.load().version
-        operations.adopt_issuer(lived, second, NOW, DAY)
-        began = self.began(tmp_path / "b", second)
-        assert before < lived.load().version == began.load().version
-
-    def test_its_anchor_must_be_there(self, tmp_path: Path) -> None:
-        """Nothing is made of an issuer that nobody could check."""
-        files = replace(self.files(OFFLINE, NOW), anchors_pem=None)
-        store = Store(tmp_path / "a")
-        with pytest.raises(InvalidAuthority, match=r"ca\.crt"):
-            operations.initialize_under_issuer(store, TD, files)
-        assert not store.exists

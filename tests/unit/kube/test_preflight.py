@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.findings import Finding
 from agent.kube.client import ApiFailed
 from agent.kube.failure import Failure, FailureKind
-from agent.kube.preflight import Finding, Right, judge_clock, judge_right, look, rights
+from agent.kube.preflight import Right, judge_clock, judge_right, look, rights
 from agent.kube.resources import of_node
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

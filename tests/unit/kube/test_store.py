@@ -11,7 +11,8 @@ import pytest
 from agent.kube.failure import FailureKind
 from agent.kube.objects import ObjectKey
 from agent.kube.resources import Served
-from agent.kube.store import Store, far_pod, merged, own_pod
+from agent.kube.store import Store, merged
+from agent.kube.trim import MAX_FAR_BYTES, authorized_pod, far_pod, own_pod, policy
 from agent.kube.watch import Failed, Item, Key, Listed, Removed, Stored, Watch
 from agent.workload.model import EndpointSlice, Service, Workload
 
@@ -25,7 +26,7 @@ SERVERS = Served("policy.linkerd.io", "v1beta1", "servers", "Server")
 def item(name: str, version: int, kind: str = "Pod", **fields: Any) -> Item:
     meta = {"name": name, "namespace": "shop", "uid": f"u-{name}"}
     meta |= fields.pop("metadata", {})
-    document = {"apiVersion": "v1", "kind": kind, "metadata": meta, **fields}
+    document = {"apiVersion": "v1", "kind": kind, "metadata": meta} | fields
     raw = json.dumps(document).encode()
     return Item(Key("shop", name), f"u-{name}", version, raw)
 
@@ -59,22 +60,64 @@ class TestKept:
         assert pod.netns is None
 
     def test_of_a_pod_of_another_node(self) -> None:
-        """Who it is and where."""
+        """Who it is, where, and what a policy could select it by."""
         store = Store(far_pod)
-        store.apply(Listed((item("web", 1, metadata=self.META),)), PODS)
+        spec = {"containers": [{"ports": [{"name": "http", "containerPort": 8080}]}]}
+        store.apply(Listed((item("web", 1, metadata=self.META, spec=spec),)), PODS)
         (pod,) = values(store)
         assert isinstance(pod, Workload)
-        assert (pod.labels, pod.annotations, pod.netns) == ({}, {}, None)
+        assert (pod.labels, pod.netns) == (self.META["labels"], None)
+        assert "config.linkerd.io/default-inbound-policy" in pod.annotations
+        assert len(pod.annotations) == 2
+        assert [(port.name, port.port) for port in pod.ports] == [("http", 8080)]
         assert pod.marked
 
+    def test_pods_of_one_workload_share_their_labels(self) -> None:
+        """A thousand of them have one set in memory."""
+        store = Store(far_pod)
+        pods = tuple(item(name, 1, metadata=self.META) for name in ("a", "b"))
+        store.apply(Listed(pods), PODS)
+        one, other = (pod for pod in values(store) if isinstance(pod, Workload))
+        assert one.labels is other.labels
+        assert one.annotations is other.annotations
+
     def test_enormous_labels_leave_nothing_behind(self) -> None:
-        """Ten thousand labels of another node's pod cost no memory here."""
+        """Ten thousand labels of another node's pod cost no memory here, and say so."""
         labels = {f"example.com/l{number}": "x" * 63 for number in range(10_000)}
         store = Store(far_pod)
         store.apply(Stored(item("web", 1, metadata={"labels": labels})), PODS)
         (pod,) = values(store)
         assert isinstance(pod, Workload)
         assert pod.labels == {}
+        (problem,) = store.problems
+        assert problem.object == "API server: Pod shop/web"
+        assert f"over {MAX_FAR_BYTES} characters" in problem.message
+
+    def test_for_the_identity_service(self) -> None:
+        """Who and where: it asks for nothing else of a pod."""
+        store = Store(authorized_pod)
+        spec = {"nodeName": "n1", "serviceAccountName": "web"}
+        status = {"podIP": "10.1.0.1"}
+        one = item("web", 1, metadata=self.META, spec=spec, status=status)
+        store.apply(Listed((one,)), PODS)
+        (pod,) = values(store)
+        assert isinstance(pod, Workload)
+        assert (pod.node, pod.service_account) == ("n1", "web")
+        assert (pod.labels, pod.annotations, pod.addresses) == ({}, {}, ())
+
+    def test_a_policy_whose_status_changes_is_the_same_policy(self) -> None:
+        """Nothing is compiled again for what a controller writes into it."""
+        store = Store(policy)
+        spec = {"podSelector": {}, "port": 80}
+        one = {"resourceVersion": "7", "managedFields": [{"manager": "a"}]}
+        other = {"resourceVersion": "8", "managedFields": [{"manager": "b"}]}
+        version = "policy.linkerd.io/v1beta1"
+        common: dict[str, Any] = {"apiVersion": version, "spec": spec}
+        store.apply(Stored(item("api", 7, "Server", metadata=one, **common)), SERVERS)
+        before = values(store)[0]
+        again = item("api", 8, "Server", metadata=other, status={"a": 1}, **common)
+        assert store.apply(Stored(again), SERVERS) is False
+        assert values(store)[0] is before
 
     def test_the_same_again_is_the_same_object(self) -> None:
         """A status that changed in what nobody reads changes nothing downstream."""

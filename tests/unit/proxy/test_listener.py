@@ -13,6 +13,7 @@ from agent.proxy.listener import (
     YIELD_TUNNELS,
     Acceptor,
     Serve,
+    beside_bulk,
     yielding,
 )
 from tests.unit.proxy.joined import data_path
@@ -113,9 +114,11 @@ async def test_leaves_a_tunnel_to_who_has_fewer() -> None:
 
 def test_patience_has_an_end() -> None:
     """A worker with a thousand tunnels still takes one that nobody else takes."""
-    assert yielding(0) == 0
-    assert yielding(3) == 3 * YIELD_SECONDS
-    assert yielding(1_000) == YIELD_TUNNELS * YIELD_SECONDS
+    assert yielding(0, busy=False) == 0
+    assert yielding(3, busy=False) == 3 * YIELD_SECONDS
+    assert yielding(1_000, busy=False) == YIELD_TUNNELS * YIELD_SECONDS
+    assert yielding(1, busy=True) == YIELD_SECONDS + beside_bulk(busy=True)
+    assert beside_bulk(busy=False) == 0
 
 
 class Failing:

@@ -240,7 +240,7 @@ async def test_bulk_gets_a_sister() -> None:
     """Beside a tunnel that moves bulk another one is opened, and found quiet."""
     async with setting() as s:
         first = await s.pool.tunnel(s.pod, s.key)
-        first._bulk_at = trio.current_time()
+        first._moved_bulk(trio.current_time())
         second = await s.pool.tunnel(s.pod, s.key)
         assert second is not first
         assert await s.pool.tunnel(s.pod, s.key) is second
@@ -251,7 +251,7 @@ async def test_bulk_does_not_refuse() -> None:
     """Where no other tunnel can be had, the busy one serves."""
     async with setting() as s:
         first = await s.pool.tunnel(s.pod, s.key)
-        first._bulk_at = trio.current_time()
+        first._moved_bulk(trio.current_time())
         s.far.reachable = False
         assert await s.pool.tunnel(s.pod, s.key) is first
 
@@ -261,7 +261,7 @@ async def test_only_so_many_beside_bulk() -> None:
     async with setting() as s:
         for _ in range(TUNNELS_BESIDE_BULK + 2):
             tunnel = await s.pool.tunnel(s.pod, s.key)
-            tunnel._bulk_at = trio.current_time()
+            tunnel._moved_bulk(trio.current_time())
         assert s.far.dialled == TUNNELS_BESIDE_BULK
 
 

@@ -108,6 +108,11 @@ class TestFingerprint:
         """Another text, file, port or cgroup makes other programs."""
         assert fingerprint(sources, ports, inode) != fingerprint(SOURCES, Ports(), 1)
 
+    def test_a_fallback_makes_other_programs(self) -> None:
+        """The next boot may be another kernel's."""
+        with_fallback = fingerprint(SOURCES, Ports(), 1, ["NO_INGRESS_IFINDEX"])
+        assert with_fallback != fingerprint(SOURCES, Ports(), 1)
+
     def test_the_order_of_files_does_not_matter(self) -> None:
         """The same sources are the same, however they were listed."""
         turned = dict(reversed(SOURCES.items()))

@@ -88,8 +88,21 @@ def status() -> dict[str, Any]:
                 "connections": 0,
             },
         ],
-        "redirect": {"pins": "/sys/fs/bpf/podlock", "cgroup": None, "loaded": True},
+        "redirect": {
+            "pins": "/sys/fs/bpf/podlock",
+            "cgroup": None,
+            "loaded": True,
+            "features": [
+                {"name": "sk_lookup", "level": "native", "reason": None},
+                {"name": "socket destroy", "level": "fallback", "reason": "refused"},
+            ],
+        },
         "same_node": {"mode": "tunnel", "reason": None, "pairs": 0, "unrecorded": 0},
+        "objects_from": {
+            "source": "manifests",
+            "place": "/etc/podlock/manifests",
+            "not_installed": [],
+        },
         "identity": {"mode": "embedded", "bundle": ["ab12"], "trust_version": 7},
         "counts": {"workloads": 4},
         "audited": [

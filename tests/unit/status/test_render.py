@@ -34,6 +34,15 @@ def shown(name: Name, document: Any) -> str:
     return cast("io.StringIO", console.file).getvalue()
 
 
+class TestKernel:
+    def test_what_it_lacks_is_told(self) -> None:
+        """Not what it has: a line for each fallback alone."""
+        text = shown("status", status())
+
+        assert "without socket destroy: refused" in text
+        assert "sk_lookup" not in text
+
+
 class TestHostileText:
     def test_markup_is_text(self) -> None:
         """A name in brackets is a name, not a colour."""

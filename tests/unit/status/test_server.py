@@ -30,6 +30,10 @@ def refused(complaint: str) -> AbstractContextManager[object]:
     return pytest.raises(SocketUnavailable, match=complaint)
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 Get = Callable[[str], Awaitable[httpx.Response]]
 
 
@@ -132,6 +136,18 @@ class TestServe:
 
         assert answer.status_code == 405
         assert answer.headers["allow"] == "GET"
+
+    async def test_closes_after_the_answer(self, tmp_path: Path) -> None:
+        """An answered connection holds no descriptor of the agent's any more."""
+        async with serving(tmp_path / "s"):
+            before = descriptors()
+            stream = await trio.open_unix_socket(str(tmp_path / "s"))
+            async with stream:
+                await stream.send_all(b"GET /v1/status HTTP/1.1\r\nhost: x\r\n\r\n")
+                with trio.fail_after(2):
+                    async for _ in stream:
+                        pass
+            assert descriptors() == before
 
     async def test_a_broken_reporter(self, tmp_path: Path) -> None:
         """A bug behind one document is a 500 with its name; the rest still works."""
