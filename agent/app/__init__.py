@@ -10,6 +10,7 @@ The composition root: the only place where the parts meet.
     reporter  control's state as the status documents
     service   `podlock identity serve`
     objects   where objects come from; announcing: who is told of captures
+    probes    the kubelet, found and followed, so that its connections are known
     checks    `podlock check --pre`
 
 A worker imports this package too, so nothing is imported here before it is needed:

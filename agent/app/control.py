@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from agent.log import logger
 from agent.policy.problem import Problem
 from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
+from agent.redirect.gate import Gate
 from agent.status.documents import ObjectsFrom
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger, ConnectionMessage
@@ -68,8 +69,12 @@ class Control:
         announcer: Announcer | None = None,
         missing: Callable[[], list[str]] = list,
         objects_from: Callable[[], ObjectsFrom] | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        """`missing`: why the objects that are known are not all, for people."""
+        """
+        `missing`: why the objects that are known are not all, for people. `gate`: shut
+        for pods that nobody has looked at.
+        """
         self.config = config
         self.cgroup = cgroup
         self.started = time.time()
@@ -83,10 +88,12 @@ class Control:
         self.waiting: dict[str, str] = {}
         self.loaded = False
         self._stopping = False
+        self._has_served = False
         self._world = instructions.WorldUpdated(Snapshot())
         self._captured_as: dict[str, Workload] = {}
         self._announcer = announcer or Silent()
         self._missing = missing
+        self.gate = gate
         self.objects_from = objects_from or partial(_manifests_in, config.manifests)
         self._registry = registry
         self._enrolment = enrolment
@@ -100,6 +107,8 @@ class Control:
 
     def adopt(self, change: Change) -> None:
         """The objects changed: everything that follows from them, in one step."""
+        if self._stopping:
+            return
         before = set(self.problems)
         self.view = self._registry.apply(change.objects)
         self.objects = replace(change.objects, workloads=self.view.workloads)
@@ -114,6 +123,8 @@ class Control:
             self._forget_strangers()
         self.loaded = True
         self.allegiance.want(self.view.identities)
+        outside = self._outside() if self.gate else {}
+        self._admit(outside)
         # While the namespaces of pods that left are open still.
         self._judge_direct()
         self._release_gone()
@@ -121,6 +132,8 @@ class Control:
         # pod would take them for the outside.
         self._tell_world()
         self.reconcile()
+        if self.gate:
+            self.gate.retain(outside)
         if first and self.direct:
             self.direct.settle_earlier()
 
@@ -151,34 +164,68 @@ class Control:
             self._announcer.in_mesh(self.captures, wanted)
 
     @property
+    def is_being_removed(self) -> bool:
+        """
+        Whether the namespace that agents live in is being deleted.
+
+        Then there will be no next agent, and pods must not be left closed.
+        """
+        home = self.config.kubernetes.agent.partition("/")[0]
+        namespaces = self.objects.namespaces if self.config.kubernetes.is_used else ()
+        return any(each.name == home and each.terminating for each in namespaces)
+
+    @property
+    def not_serving_because(self) -> list[str]:
+        """
+        What is missing before this node serves. Names no pod: anybody on it may ask.
+
+        At the start that is also the certificates of the pods that are there; later
+        one pod's trouble is its own, and no reason to hold up a rollout.
+        """
+        reasons = self._lacking()
+        faults = self._pod_faults()
+        if not self._has_served and not reasons and faults:
+            reasons.append(f"{len(faults)} pods or certificates are not ready yet")
+        self._has_served = self._has_served or not reasons
+        return reasons
+
+    @property
     def not_ready_because(self) -> list[str]:
         """What is missing before every pod of this node is in the mesh."""
-        reasons = self._missing()
+        return self._lacking() + self._pod_faults()
+
+    def _lacking(self) -> list[str]:
+        reasons = list(self._missing())
         if not self.loaded and not reasons:
             reasons.append("the objects have not been looked at yet")
         if self.workers.running < len(self.workers.slots):
             reasons.append("a proxy worker is not running")
-        reasons += [
+        return reasons
+
+    def _pod_faults(self) -> list[str]:
+        uncertified = [
             f"no valid certificate for {status.identity}: {status.state.value}"
             for status in self.allegiance.renewer.report()
             if status.state not in USABLE
         ]
-        return reasons + [
+        return uncertified + [
             f"{self.view.pods[uid].key} is not captured: {why}"
             for uid, why in self.waiting.items()
         ]
 
-    async def stop(self) -> None:
+    async def stop(self, then: Callable[[], None] = lambda: None) -> None:
         """
-        Take no more connections, let those there are finish, end the workers.
+        Take no more connections, `then`, let those there are finish, end the workers.
 
-        Pods stay enrolled: until the next agent they are refused, not let through.
+        Pods stay enrolled: until the next agent they are refused, not let through. It
+        may be there at once, so from now on nothing is changed about them.
         """
         self._stopping = True
         for capture in self.captures.values():
             for listener in (capture.tunnel, capture.inbound, *capture.outbound):
                 listener.close()
-        await self.workers.drain()
+        # The workers have these listeners too.
+        await self.workers.drain(then)
 
     # Pods.
 
@@ -193,6 +240,22 @@ class Control:
             return
         for uid in strangers:
             self._note("released", uid, "captured by an earlier agent, and gone since")
+
+    def _outside(self) -> dict[str, str]:
+        """This node's pods that stay outside the mesh, and their namespaces."""
+        return {
+            pod.uid: pod.netns
+            for pod in self.view.workloads
+            if pod.netns and pod.node == self.config.node and not pod.meshed
+        }
+
+    def _admit(self, outside: Mapping[str, str]) -> None:
+        """Before a pod that leaves the mesh is released: it never meets the gate."""
+        if self.gate:
+            try:
+                self.gate.admit(outside)
+            except KernelError as error:
+                self._note("gate", "pods outside the mesh", str(error))
 
     def _release_gone(self) -> None:
         for uid in self.captures.keys() - self.view.pods.keys():
@@ -236,7 +299,9 @@ class Control:
             return
         self.waiting.pop(uid, None)
         text = f"in the mesh as {self._identity(pod)}"
-        self._note("captured", pod.key, text)
+        # The kernel makes the namespace's inode when it makes the namespace.
+        age = time.time() - os.fstat(capture.netns_fd).st_ctime
+        self._note("captured", pod.key, text, age_seconds=round(age, 4))
         self._announcer.captured(pod, text)
 
     def _release(self, uid: str) -> None:
@@ -337,9 +402,9 @@ class Control:
     def _identity(self, pod: Workload) -> SpiffeId:
         return pod.identity(self.config.trust_domain)
 
-    def _note(self, kind: str, subject: str, text: str) -> None:
+    def _note(self, kind: str, subject: str, text: str, **facts: object) -> None:
         self.events.add(kind, subject, text, time.time())
-        log.info(kind, object=subject, message=text)
+        log.info(kind, object=subject, message=text, **facts)
 
 
 def _manifests_in(directory: Path) -> ObjectsFrom:

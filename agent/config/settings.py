@@ -58,6 +58,7 @@ NamespaceName = Annotated[
     str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 ]
 Workers = Annotated[int, msgspec.Meta(ge=0, le=64)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 # Where a pod of a usual cluster may live (RFC 1918, RFC 6598, RFC 4193), as Linkerd's
 # clusterNetworks has it: the meaning of "cluster" in cluster-authenticated.
@@ -84,6 +85,13 @@ class RedirectSettings:
     source: Path  # where the eBPF programs lie; default: the shipped ones
     pins: Path = Path("/sys/fs/bpf/podlock")
     cgroup: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentSettings:
+    """`gate` strict: no pod connects before the agent has looked at it."""
+
+    gate: Literal["open", "strict"] = "open"  # "off" would be YAML's false
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +127,7 @@ class KubernetesSettings:
 
     In a pod `in_cluster`, elsewhere a kubeconfig. `server` None: where the kubelet says
     that it is. `agent`: whose tokens the identity service takes for a node's agent.
+    `kubelet_port`: who listens there as root is the kubelet, whose probes pass.
     """
 
     in_cluster: bool = False
@@ -126,6 +135,7 @@ class KubernetesSettings:
     server: HttpsUrl | None = None
     credentials: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     agent: AccountName = DEFAULT_AGENT
+    kubelet_port: Port = 10250
 
     @property
     def is_used(self) -> bool:
@@ -163,6 +173,7 @@ class LogSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSettings:
     socket: Path  # default: run_dir/agent.sock
+    readiness: SocketAddress | None = None  # HTTP for the kubelet's probes of us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +202,7 @@ class Config:
     # direct: pods of one node talk past the agent, in plaintext inside the node
     same_node: SameNode = "tunnel"
     redirect: RedirectSettings
+    enrolment: EnrolmentSettings
     identity: IdentitySettings
     policy: PolicySettings
     kubernetes: KubernetesSettings
