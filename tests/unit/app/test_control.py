@@ -142,7 +142,7 @@ class Bench:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("agent.app.control._is_replaced", lambda *_: False)
+    monkeypatch.setattr("agent.app.enrolled._is_replaced", lambda *_: False)
     made = Bench()
     yield made
     made.enrolment.close()
@@ -175,11 +175,11 @@ class TestACapturedPod:
         bench.adopt(pod("web", "10.0.0.1"))
         bench.enrolment.refuse = "u-web"
         bench.adopt(pod("web", "10.0.0.9"))
-        assert "u-web" in bench.control.captures
-        assert "no more memory" in bench.control.waiting["u-web"]
+        assert "u-web" in bench.control.enrolled.captures
+        assert "no more memory" in bench.control.enrolled.waiting["u-web"]
         bench.enrolment.refuse = None
         bench.control.reconcile()
-        assert not bench.control.waiting
+        assert not bench.control.enrolled.waiting
         assert bench.enrolment.steps[-1] == "capture u-web 10.0.0.9"
 
     def test_is_released_when_it_leaves(self, bench: Bench) -> None:
