@@ -115,6 +115,7 @@ class Control:
                 self._note(
                     "problem", problem.object, f"{problem.field}: {problem.message}"
                 )
+        self._announcer.judged(self.view.policy_problems)
         first = not self.loaded
         if first:
             self.enrolled.forget_strangers(self.view)

@@ -9,7 +9,7 @@ one try, and what does not fit into the queue is counted and dropped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -22,6 +22,7 @@ from agent.kube.client import ApiFailed
 from agent.kube.failure import FailureKind, pause_seconds
 from agent.kube.marks import MERGE_PATCH, EventType, Mark, differences, event_document
 from agent.log import logger
+from agent.policy.problem import Problem
 from agent.workload.model import Workload
 
 log = logger()
@@ -52,6 +53,10 @@ class Writer(Protocol):
         """Raises: ApiFailed."""
 
 
+def _ignore(_problems: Sequence[Problem]) -> None:
+    """Nobody writes it."""
+
+
 class Announcer:
     """Tells the API server which pods of this node are in the mesh."""
 
@@ -63,6 +68,7 @@ class Announcer:
         *,
         chance: Callable[[], float],
         clock: Callable[[], datetime],
+        judged: Callable[[Sequence[Problem]], None] = _ignore,
     ) -> None:
         """`own_pods`: this node's pods, as they are known now."""
         self._api = api
@@ -70,6 +76,7 @@ class Announcer:
         self._own_pods = own_pods
         self._chance = chance
         self._clock = clock
+        self.judged = judged
         self._captured: frozenset[str] = frozenset()
         self._wanted: frozenset[str] = frozenset()
         self._is_told = False

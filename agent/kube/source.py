@@ -19,6 +19,7 @@ from typing import Final
 import trio
 
 from agent.addresses import IPAddress
+from agent.kube.conditions import Finding
 from agent.kube.manifests import Change, collect
 from agent.kube.reflector import Api, News, Reflector
 from agent.kube.resources import (
@@ -155,6 +156,10 @@ class Source:
         store = self._stores.get(OWN_PODS)
         entries = store.entries.values() if store else ()
         return [e.value for e in entries if isinstance(e.value, Workload)]
+
+    def policies(self) -> list[Finding]:
+        """Every policy with what its status says; for who writes into it."""
+        return [found for store in self._stores.values() for found in store.findings]
 
     def missing(self) -> list[str]:
         """Why there is no Change yet, or not the latest: for people."""

@@ -97,10 +97,14 @@ class FakeAnnouncer:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.policies: list[Problem] = []
         self.meshes: list[tuple[set[str], set[str]]] = []
 
     def in_mesh(self, captured: Iterable[str], wanted: Iterable[str]) -> None:
         self.meshes.append((set(captured), set(wanted)))
+
+    def judged(self, problems: Sequence[Problem]) -> None:
+        self.policies = list(problems)
 
     def captured(self, pod: Workload, note: str) -> None:
         self.told.append(f"captured {pod.key}: {note}")

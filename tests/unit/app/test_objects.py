@@ -16,6 +16,7 @@ from agent.kube.access import InvalidAccess
 from agent.kube.announcer import Announcer
 from agent.kube.manifests import Change
 from agent.kube.source import Source
+from agent.policy.problem import Problem
 from agent.redirect.pod_namespaces import PodNamespaces
 from agent.workload.model import Workload
 from tests.cluster.credentials import Authority
@@ -93,6 +94,8 @@ class TestApiServer:
                 "api-server",
                 "https://127.0.0.1:1",
             )
+            problem = Problem("Server shop/api", "spec.port", "why")
+            surroundings.announcer.judged([problem])
             surroundings.announcer.fault = "the API server does not permit it"
             (*_, last) = surroundings.source.missing()
             assert last == (
