@@ -93,6 +93,21 @@ BPF_F_TABLE("hash", __u64, struct trace, traces, 65536, BPF_F_NO_PREALLOC);
 BPF_ARRAY(unrecorded, __u64, 1);
 
 /*
+ * 4-tuple of a connection that the kubelet is opening -> 1. Written by note_probe
+ * before the SYN and deleted when the connection is established or fails; read by
+ * inbound, which leaves such a SYN to the application. LRU: an evicted probe is
+ * judged like any other connection from outside.
+ */
+BPF_TABLE("lru_hash", struct tuple, __u32, probes, 4096);
+
+/*
+ * network namespace cookie -> 1: the agent has looked at this namespace, and it is
+ * not in the mesh: the node's own, and those of pods that stay outside.
+ * Written by the agent; read by the gate, where that is attached.
+ */
+BPF_F_TABLE("hash", __u64, __u32, judged, 4096, BPF_F_NO_PREALLOC);
+
+/*
  * A service's address -> its endpoints, for services with an endpoint that a
  * verdict is about. Written by the agent, endpoints of a new id first; read by the
  * connect hooks. What is missing goes to the proxy, which knows all services.

@@ -16,6 +16,15 @@
  *   SYN                  note_flow      note the 4-tuple; later count, and forget
  *   SYN from outside     inbound        admit exactly what was noted
  *
+ * What the kubelet opens goes to the application, whatever policy says:
+ *
+ *   SYN              note_probe     note the 4-tuple; forget it once that is settled
+ *   SYN from outside inbound        admit what was noted
+ *
+ * Where it is asked for, pods that nobody has looked at yet connect nowhere:
+ *
+ *   connect()            gate4|6        refuse an unknown network namespace
+ *
  * The two families differ in how a context holds an address and in nothing
  * else: hooks copy it into the common form, the logic below knows one form.
  * Set by -D: OUTBOUND_PORT, INBOUND_PORT, TUNNEL_PORT; NO_INGRESS_IFINDEX on kernels
@@ -441,6 +450,58 @@ int note_flow(struct bpf_sock_ops *ctx)
 	return 1;
 }
 
+/* --- probes: the kubelet's own connections -------------------------------- */
+
+/*
+ * sock_ops, Linux 4.13, attached to the kubelet's own cgroup and nothing else: who
+ * connects there is the kubelet, by the kernel's word and not by an address.
+ * STATE_CB comes when the handshake is over, either way.
+ */
+int note_probe(struct bpf_sock_ops *ctx)
+{
+	__u32 present = 1;
+	struct tuple tuple;
+
+	if (ctx->op == BPF_SOCK_OPS_TCP_CONNECT_CB) {
+		tuple = tuple_of(ctx);
+		if (probes.update(&tuple, &present))
+			return 1;
+		bpf_sock_ops_cb_flags_set(ctx,
+					  ctx->bpf_sock_ops_cb_flags |
+						  BPF_SOCK_OPS_STATE_CB_FLAG);
+	} else if (ctx->op == BPF_SOCK_OPS_STATE_CB) {
+		tuple = tuple_of(ctx);
+		probes.delete(&tuple);
+	}
+	return 1;
+}
+
+/* --- the start gate: namespaces that nobody has looked at ------------------ */
+
+inline_logic int is_settled(struct bpf_sock_addr *ctx, const struct ip *to)
+{
+	__u64 netns = bpf_get_netns_cookie(ctx);
+
+	return ctx->protocol != IPPROTO_TCP || is_loopback(to) || is_any(to) ||
+	       enrolled.lookup(&netns) || judged.lookup(&netns);
+}
+
+/* cgroup/connect4 as above, attached to the cgroup of all pods. 0 refuses. */
+int gate4(struct bpf_sock_addr *ctx)
+{
+	struct address to = user_address4(ctx);
+
+	return is_settled(ctx, &to.ip) ? LEAVE : REFUSE;
+}
+
+/* cgroup/connect6: as above. */
+int gate6(struct bpf_sock_addr *ctx)
+{
+	struct address to = user_address6(ctx);
+
+	return is_settled(ctx, &to.ip) ? LEAVE : REFUSE;
+}
+
 /* --- names: what getpeername, accept and getsockname tell ----------------- */
 
 inline_logic struct peer *peer_of(struct bpf_sock_addr *ctx)
@@ -604,13 +665,15 @@ int inbound(struct bpf_sk_lookup *ctx)
 	 */
 	if (is_same(&pod, &from))
 		return SK_PASS;
-	listener = (struct bpf_sock *)listeners.lookup(&pod);
-	if (!listener)
-		return SK_DROP; /* direct ones too: nobody could revoke them */
 	tuple.source.ip = from;
 	tuple.source.port = (__be16)settled(ctx->remote_port);
 	tuple.destination.ip = pod;
 	tuple.destination.port = bpf_htons(ctx->local_port);
+	if (probes.lookup(&tuple))
+		return SK_PASS; /* also with the agent gone: the pod is healthy */
+	listener = (struct bpf_sock *)listeners.lookup(&pod);
+	if (!listener)
+		return SK_DROP; /* direct ones too: nobody could revoke them */
 	if (is_noted(&tuple, netns)) {
 		bpf_sk_release(listener);
 		return SK_PASS;

@@ -53,7 +53,8 @@ def open_authority(
         initialize(store, config.trust_domain, utc_now())
         log.info("authority created", directory=str(settings.directory))
     lifetime = timedelta(hours=config.identity.certificate_lifetime_hours)
-    source = Source(store, lifetime, settings.issuer)
+    shared = settings.config_map is not None
+    source = Source(store, lifetime, settings.issuer, shared)
     source.open()
     source.require_trust_domain(config.trust_domain)
     issuance = Issuance(

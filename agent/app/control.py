@@ -8,10 +8,8 @@ bring news and carry results out.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,21 +17,22 @@ from pathlib import Path
 from agent.app.allegiance import Allegiance
 from agent.app.announcing import Announcer, Silent
 from agent.app.direct import Direct
+from agent.app.enrolled import EnrolledPods
 from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
 from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
 from agent.authz.seen import Seen
 from agent.config import Config
-from agent.errors import KernelError, PodlockError
+from agent.errors import KernelError
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
-from agent.identity.spiffe import SpiffeId
 from agent.kube.manifests import Change
 from agent.log import logger
 from agent.policy.problem import Problem
 from agent.proxy import instructions
-from agent.redirect.enrolment import Capture, Enrolment
+from agent.redirect.enrolment import Enrolment
+from agent.redirect.gate import Gate
 from agent.status.documents import ObjectsFrom
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger, ConnectionMessage
@@ -46,7 +45,7 @@ from agent.workload.connection import (
 )
 from agent.workload.delta import Snapshot, diff
 from agent.workload.directory import Directory
-from agent.workload.model import Objects, Workload
+from agent.workload.model import Objects
 from agent.workload.registry import NodeView, Registry
 
 log = logger()
@@ -68,8 +67,12 @@ class Control:
         announcer: Announcer | None = None,
         missing: Callable[[], list[str]] = list,
         objects_from: Callable[[], ObjectsFrom] | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        """`missing`: why the objects that are known are not all, for people."""
+        """
+        `missing`: why the objects that are known are not all, for people. `gate`: shut
+        for pods that nobody has looked at.
+        """
         self.config = config
         self.cgroup = cgroup
         self.started = time.time()
@@ -79,18 +82,19 @@ class Control:
         self.objects = Objects()
         self.view = NodeView({}, {}, Directory(), frozenset(), ())
         self.problems: tuple[Problem, ...] = ()
-        self.captures: dict[str, Capture] = {}
-        self.waiting: dict[str, str] = {}
         self.loaded = False
         self._stopping = False
+        self._has_served = False
         self._world = instructions.WorldUpdated(Snapshot())
-        self._captured_as: dict[str, Workload] = {}
         self._announcer = announcer or Silent()
         self._missing = missing
+        self.gate = gate
         self.objects_from = objects_from or partial(_manifests_in, config.manifests)
         self._registry = registry
-        self._enrolment = enrolment
         self.workers = Workers(config, self._state, self._hear, self._lost)
+        self.enrolled = EnrolledPods(
+            enrolment, self.workers, self._announcer, config.trust_domain, self._note
+        )
         self.allegiance = Allegiance(
             config, source, self.workers, self.ledger.by_authority, self._note
         )
@@ -100,6 +104,8 @@ class Control:
 
     def adopt(self, change: Change) -> None:
         """The objects changed: everything that follows from them, in one step."""
+        if self._stopping:
+            return
         before = set(self.problems)
         self.view = self._registry.apply(change.objects)
         self.objects = replace(change.objects, workloads=self.view.workloads)
@@ -111,143 +117,113 @@ class Control:
                 )
         first = not self.loaded
         if first:
-            self._forget_strangers()
+            self.enrolled.forget_strangers(self.view)
         self.loaded = True
         self.allegiance.want(self.view.identities)
+        outside = self._outside() if self.gate else {}
+        self._admit(outside)
         # While the namespaces of pods that left are open still.
         self._judge_direct()
-        self._release_gone()
+        self.enrolled.release_gone(self.view)
         # Before any pod is captured: a worker that did not know the peers of a new
         # pod would take them for the outside.
         self._tell_world()
         self.reconcile()
+        if self.gate:
+            self.gate.retain(outside)
         if first and self.direct:
             self.direct.settle_earlier()
 
     def reconcile(self) -> None:
-        """
-        Make the captured pods those of the view; what fails is tried again later.
-
-        A pod that is in the mesh stays captured, whatever changes about it: it is
-        captured over the old state, and where that fails the old state holds. What it
-        gives up goes first, for an address may pass from one pod to the next.
-        """
+        """Make the captured pods those of the view; what fails is tried again later."""
         if self._stopping:
             return
         self._judge_direct()
-        self._release_gone()
-        changed = {uid for uid in self.captures if self._has_changed(uid)}
-        for uid in changed:
-            self._give_up_addresses(uid)
-        for uid, pod in self.view.pods.items():
-            if uid not in self.captures or uid in changed:
-                self._capture(uid, pod)
-        self.waiting = {
-            u: why for u, why in self.waiting.items() if u in self.view.pods
-        }
+        self.enrolled.reconcile(self.view)
         self._judge_direct()
         if self.loaded:
             wanted = self.view.pods.keys() | self.view.unplaced
-            self._announcer.in_mesh(self.captures, wanted)
+            self._announcer.in_mesh(self.enrolled.captures, wanted)
+
+    @property
+    def is_being_removed(self) -> bool:
+        """
+        Whether the namespace that agents live in is being deleted.
+
+        Then there will be no next agent, and pods must not be left closed.
+        """
+        home = self.config.kubernetes.agent.partition("/")[0]
+        namespaces = self.objects.namespaces if self.config.kubernetes.is_used else ()
+        return any(each.name == home and each.terminating for each in namespaces)
+
+    @property
+    def not_serving_because(self) -> list[str]:
+        """
+        What is missing before this node serves. Names no pod: anybody on it may ask.
+
+        At the start that is also the certificates of the pods that are there; later
+        one pod's trouble is its own, and no reason to hold up a rollout.
+        """
+        reasons = self._lacking()
+        faults = self._pod_faults()
+        if not self._has_served and not reasons and faults:
+            reasons.append(f"{len(faults)} pods or certificates are not ready yet")
+        self._has_served = self._has_served or not reasons
+        return reasons
 
     @property
     def not_ready_because(self) -> list[str]:
         """What is missing before every pod of this node is in the mesh."""
-        reasons = self._missing()
+        return self._lacking() + self._pod_faults()
+
+    def _lacking(self) -> list[str]:
+        reasons = list(self._missing())
         if not self.loaded and not reasons:
             reasons.append("the objects have not been looked at yet")
         if self.workers.running < len(self.workers.slots):
             reasons.append("a proxy worker is not running")
-        reasons += [
+        return reasons
+
+    def _pod_faults(self) -> list[str]:
+        uncertified = [
             f"no valid certificate for {status.identity}: {status.state.value}"
             for status in self.allegiance.renewer.report()
             if status.state not in USABLE
         ]
-        return reasons + [
+        return uncertified + [
             f"{self.view.pods[uid].key} is not captured: {why}"
-            for uid, why in self.waiting.items()
+            for uid, why in self.enrolled.waiting.items()
         ]
 
-    async def stop(self) -> None:
+    async def stop(self, then: Callable[[], None] = lambda: None) -> None:
         """
-        Take no more connections, let those there are finish, end the workers.
+        Take no more connections, `then`, let those there are finish, end the workers.
 
-        Pods stay enrolled: until the next agent they are refused, not let through.
+        Pods stay enrolled: until the next agent they are refused, not let through. It
+        may be there at once, so from now on nothing is changed about them.
         """
         self._stopping = True
-        for capture in self.captures.values():
-            for listener in (capture.tunnel, capture.inbound, *capture.outbound):
-                listener.close()
-        await self.workers.drain()
+        self.enrolled.stop()
+        # The workers have these listeners too.
+        await self.workers.drain(then)
 
     # Pods.
 
-    def _forget_strangers(self) -> None:
-        """Release what an earlier agent captured and nobody wants any more."""
-        try:
-            # A pod that is in the mesh still, and not found yet, is no stranger.
-            known = self.view.pods.keys() | self.view.unplaced
-            strangers = self._enrolment.forget_strangers(known)
-        except (PodlockError, OSError) as error:
-            self._note("release-failed", "pods of an earlier agent", str(error))
-            return
-        for uid in strangers:
-            self._note("released", uid, "captured by an earlier agent, and gone since")
+    def _outside(self) -> dict[str, str]:
+        """This node's pods that stay outside the mesh, and their namespaces."""
+        return {
+            pod.uid: pod.netns
+            for pod in self.view.workloads
+            if pod.netns and pod.node == self.config.node and not pod.meshed
+        }
 
-    def _release_gone(self) -> None:
-        for uid in self.captures.keys() - self.view.pods.keys():
-            self._release(uid)
-
-    def _has_changed(self, uid: str) -> bool:
-        wanted, captured = self.view.pods[uid], self._captured_as[uid]
-        return (
-            wanted.netns != captured.netns
-            or wanted.addresses != captured.addresses
-            or wanted.service_account != captured.service_account
-            or _is_replaced(Path(captured.netns or ""), self.captures[uid].netns_fd)
-        )
-
-    def _give_up_addresses(self, uid: str) -> None:
-        """Let go of the addresses that a captured pod has no more, and no others."""
-        held, wanted = self.captures[uid], self.view.pods[uid]
-        kept = [address for address in held.addresses if address in wanted.addresses]
-        if len(kept) < len(held.addresses):
-            # Its path may lead to a new namespace by now, or to another pod's.
-            netns = Path(f"/proc/self/fd/{held.netns_fd}")
-            with contextlib.suppress(PodlockError):  # told when it is captured again
-                self.captures[uid] = self._enrolment.capture(uid, netns, kept)
-
-    def _capture(self, uid: str, pod: Workload) -> None:
-        try:
-            capture = self._enrolment.capture(uid, Path(pod.netns or ""), pod.addresses)
-        except PodlockError as error:
-            if self.waiting.get(uid) != str(error):
-                self._note("capture-failed", pod.key, str(error))
-                self._announcer.refused(pod, str(error))
-            self.waiting[uid] = str(error)
-            return
-        self.captures[uid] = capture
-        self._captured_as[uid] = pod
-        try:
-            self.workers.broadcast(*self._captured(uid))
-        except KernelError as error:  # no descriptors left; the capture comes again
-            del self.captures[uid], self._captured_as[uid]
-            self.waiting[uid] = str(error)
-            return
-        self.waiting.pop(uid, None)
-        text = f"in the mesh as {self._identity(pod)}"
-        self._note("captured", pod.key, text)
-        self._announcer.captured(pod, text)
-
-    def _release(self, uid: str) -> None:
-        pod = self._captured_as.pop(uid)
-        self.workers.broadcast(instructions.PodReleased(uid))
-        try:
-            self._enrolment.release(self.captures.pop(uid))
-        except PodlockError as error:
-            self._note("release-failed", pod.key, str(error))
-        else:
-            self._note("released", pod.key, "left the mesh")
+    def _admit(self, outside: Mapping[str, str]) -> None:
+        """Before a pod that leaves the mesh is released: it never meets the gate."""
+        if self.gate:
+            try:
+                self.gate.admit(outside)
+            except KernelError as error:
+                self._note("gate", "pods outside the mesh", str(error))
 
     def _judge_direct(self) -> None:
         if self.direct is None:
@@ -256,7 +232,7 @@ class Control:
             s.identity for s in self.allegiance.renewer.report() if s.state in USABLE
         ]
         self.direct.refresh(
-            world_of(self.view, self.captures, self.config.trust_domain, valid)
+            world_of(self.view, self.enrolled.captures, self.config.trust_domain, valid)
         )
 
     # What the workers are told.
@@ -266,22 +242,7 @@ class Control:
         for instruction in self.allegiance.told():
             yield instruction, ()
         yield self._world, ()
-        for uid in self.captures:
-            yield self._captured(uid)
-
-    def _captured(self, uid: str) -> tuple[instructions.PodCaptured, Sequence[int]]:
-        capture, pod = self.captures[uid], self._captured_as[uid]
-        message = instructions.PodCaptured(
-            uid=uid,
-            name=pod.key,
-            identity=self._identity(pod),
-            netns_cookie=capture.netns_cookie,
-            addresses=capture.addresses,
-            policy=self.view.policies[uid],
-            outbound_listeners=len(capture.outbound),
-        )
-        listeners = (capture.tunnel, capture.inbound, *capture.outbound)
-        return message, (capture.netns_fd, *(sock.fileno() for sock in listeners))
+        yield from self.enrolled.told(self.view)
 
     def _tell_world(self) -> None:
         """Who has the last world gets what changed; nothing where nothing did."""
@@ -334,27 +295,10 @@ class Control:
             f"process {worker.pid} ended, and {lost} connections with it",
         )
 
-    def _identity(self, pod: Workload) -> SpiffeId:
-        return pod.identity(self.config.trust_domain)
-
-    def _note(self, kind: str, subject: str, text: str) -> None:
+    def _note(self, kind: str, subject: str, text: str, **facts: object) -> None:
         self.events.add(kind, subject, text, time.time())
-        log.info(kind, object=subject, message=text)
+        log.info(kind, object=subject, message=text, **facts)
 
 
 def _manifests_in(directory: Path) -> ObjectsFrom:
     return {"source": "manifests", "place": str(directory), "not_installed": []}
-
-
-def _is_replaced(path: Path, held: int) -> bool:
-    """
-    Whether a pod's namespace was made anew under the same name.
-
-    A path that is gone is no such thing: the pod may live on without its name.
-    """
-    try:
-        now = path.stat()
-    except OSError:
-        return False
-    then = os.fstat(held)
-    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)

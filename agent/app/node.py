@@ -9,6 +9,7 @@ redirect stays, so that pods of a node without an agent are refused and not bypa
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import time
@@ -19,6 +20,7 @@ from typing import Final
 
 import trio
 
+from agent.addresses import SocketAddress
 from agent.app.authority import RunningAuthority, open_authority
 from agent.app.control import Control
 from agent.app.descriptors import allow_descriptors
@@ -26,9 +28,11 @@ from agent.app.direct import Direct
 from agent.app.dumps import forbid_dumps
 from agent.app.federation import keep_federated
 from agent.app.objects import ObjectSource, node_objects
+from agent.app.probes import Probes, Tell
 from agent.app.reporter import ControlReporter
 from agent.app.stopping import until_signalled
 from agent.config import Config
+from agent.errors import KernelError
 from agent.identity import crl_files
 from agent.identity.client import IdentityClient
 from agent.identity.local import EmbeddedIdentity
@@ -38,10 +42,13 @@ from agent.kube.manifests import Change
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
 from agent.policy.rule import DefaultPolicy
-from agent.redirect import program, sockets
+from agent.redirect import bpffs, program, sockets
 from agent.redirect.enrolment import Enrolment
+from agent.redirect.gate import Gate
 from agent.redirect.kernel import RedirectMaps
-from agent.status import server
+from agent.redirect.sideline import Sideline
+from agent.redirect.tenure import Tenure
+from agent.status import readiness, server
 from agent.workload.registry import Registry
 
 log = logger()
@@ -51,6 +58,9 @@ RECONCILE_SECONDS: Final = 0.5
 # How soon a direct connection is told of; and every how many times all are counted.
 TRACE_SECONDS: Final = 1.0
 COUNT_EVERY: Final = 10
+# How soon an agent that waits for another to leave takes over.
+TAKE_SECONDS: Final = 0.05
+GATE_SECONDS: Final = 5.0
 
 
 def run(config: Config) -> None:
@@ -68,6 +78,21 @@ def remove_redirect(config: Config) -> None:
 
 async def _run(config: Config) -> None:
     log.info("starting", settings=config.document()["values"])
+    with contextlib.closing(Tenure(config.redirect.pins)) as tenure:
+        await _take_office(tenure)
+        await _hold_office(config, tenure)
+
+
+async def _take_office(tenure: Tenure) -> None:
+    """Wait for an agent that is there to leave. Raises: KernelError."""
+    if tenure.try_take():
+        return
+    log.info("waiting", reason="another agent has this node")
+    while not tenure.try_take():  # noqa: ASYNC110 - another process lets go
+        await trio.sleep(TAKE_SECONDS)
+
+
+async def _hold_office(config: Config, tenure: Tenure) -> None:
     loaded = await trio.to_thread.run_sync(
         partial(
             program.ensure_loaded,
@@ -105,11 +130,16 @@ async def _run(config: Config) -> None:
                 objects.announcer,
                 objects.source.missing,
                 objects.source.description,
+                _gate(config, maps),
             )
             reporter = ControlReporter(control, loaded.features)
-            await _serve(config, control, reporter, objects.source, authority)
+            await _serve(config, control, reporter, objects.source, authority, tenure)
+            removed = control.is_being_removed
     finally:
         maps.close()
+    if removed:
+        remove_redirect(config)
+        log.info("redirect removed", reason="the namespace of the agents is deleted")
 
 
 async def _serve(
@@ -118,6 +148,7 @@ async def _serve(
     reporter: ControlReporter,
     objects: ObjectSource,
     authority: RunningAuthority | None,
+    tenure: Tenure,
 ) -> None:
     def tell(kind: str, subject: str, text: str) -> None:
         control.events.add(kind, subject, text, time.time())
@@ -125,7 +156,14 @@ async def _serve(
     assert control.direct is not None
     control.direct.start()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(until_signalled, nursery.cancel_scope, control.stop)
+        probed = trio.CancelScope()
+
+        def let_go() -> None:
+            probed.cancel()
+            tenure.close()
+
+        stop = partial(control.stop, let_go)
+        nursery.start_soon(until_signalled, nursery.cancel_scope, stop)
         await nursery.start(server.serve, config.status.socket, reporter)
         if authority is not None:
             nursery.start_soon(authority.follow, tell)
@@ -139,9 +177,53 @@ async def _serve(
         await nursery.start(control.workers.run)
         await nursery.start(objects.run, partial(_adopt, control))
         nursery.start_soon(control.allegiance.reports.run)
+        if control.gate:
+            nursery.start_soon(_shut, control.gate)
+        if config.kubernetes.is_used:
+            nursery.start_soon(_probes(config, tell).run)
+        if config.status.readiness:
+            where = config.status.readiness
+            why_not = partial(getattr, control, "not_serving_because")
+            nursery.start_soon(_be_probed, probed, where, why_not)
         nursery.start_soon(_reconcile, control)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
+
+
+def _gate(config: Config, maps: RedirectMaps) -> Gate | None:
+    """The start gate, shut from now on, if it is asked for. Raises: KernelError."""
+    cgroup = bpffs.find_cgroup(config.redirect.cgroup)
+    gate = Gate(maps, Sideline(config.redirect.pins), cgroup)
+    if config.enrolment.gate != "strict":
+        gate.open()
+        return None
+    log.info("start gate shut", cgroups=[str(path) for path in gate.shut()])
+    return gate
+
+
+async def _be_probed(
+    scope: trio.CancelScope, where: SocketAddress, why_not: readiness.Reasons
+) -> None:
+    """Answer the kubelet until `scope` is cancelled."""
+    with scope:
+        await readiness.serve(where, why_not)
+
+
+async def _shut(gate: Gate) -> None:
+    """A kubelet that comes later makes its cgroup then."""
+    while True:
+        await trio.sleep(GATE_SECONDS)
+        try:
+            await trio.to_thread.run_sync(gate.shut)
+        except KernelError as error:
+            log.warning("start gate", reason=str(error))
+
+
+def _probes(config: Config, tell: Tell) -> Probes:
+    """Who knows this node's kubelet."""
+    cgroup2 = bpffs.find_cgroup(None)
+    sideline = Sideline(config.redirect.pins)
+    return Probes(sideline, config.kubernetes.kubelet_port, cgroup2, tell)
 
 
 def _adopt(control: Control, change: Change) -> None:

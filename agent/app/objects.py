@@ -151,6 +151,7 @@ async def node_objects(config: Config) -> AsyncIterator[Surroundings]:
             of_node(config.node),
             chance=chance,
             netns_of=namespaces.netns_of,
+            addresses_of=namespaces.addresses_of,
         )
         announcer = ApiAnnouncer(
             *(client, config.node, source.own_pods), chance=chance, clock=utc_now

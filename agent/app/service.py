@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 import trio
@@ -15,10 +16,14 @@ from agent.config import Config
 from agent.identity import service
 from agent.identity.clock import utc_now
 from agent.identity.endpoints import Limits
+from agent.identity.issuer_files import read_issuer_files
+from agent.identity.ledger import LedgerUnavailable
 from agent.identity.limits import Rate
 from agent.identity.reviewing import JoinTokens, TokenReviewer, UsedTokens
+from agent.identity.store import Store
 from agent.kube.client import Client
 from agent.kube.manifests import Change
+from agent.kube.shared_state import SharedState
 from agent.kube.token_review import TokenReviews
 from agent.log import configure, logger
 from agent.workload.running import Running
@@ -48,21 +53,27 @@ async def _serve(config: Config) -> None:
 async def _serve_with(config: Config, client: Client | None) -> None:
     """`client`: the API server knows pods and callers; None: manifests, join tokens."""
     pods = Running(config.trust_domain)
+    shared = await _join(config, client)
     running = open_authority(config, pods, "service")
     settings = config.authority
     rate = Rate(settings.requests_per_second, settings.request_burst)
     limits = Limits(rate, settings.concurrent_requests)
 
-    def adopt(change: Change) -> None:
-        pods.apply(change.objects.workloads)
-        for problem in change.problems:
-            log.warning("problem", object=problem.object, message=problem.message)
-
     objects = authority_objects(config, client)
     async with trio.open_nursery() as nursery:
+
+        def adopt(change: Change) -> None:
+            pods.apply(change.objects.workloads)
+            for problem in change.problems:
+                log.warning("problem", object=problem.object, message=problem.message)
+            if shared is not None:
+                nursery.start_soon(_count_on, running, config, change)
+
         nursery.start_soon(until_signalled, nursery.cancel_scope)
         await nursery.start(objects.run, adopt)
         nursery.start_soon(running.follow, _in_the_log)
+        if shared is not None:
+            nursery.start_soon(shared.run, _in_the_log)
         domains = config.federation.domains
         nursery.start_soon(keep_federated, domains, running, _in_the_log)
         start = partial(
@@ -73,6 +84,40 @@ async def _serve_with(config: Config, client: Client | None) -> None:
             state=running.view,
         )
         await nursery.start(start)
+
+
+async def _join(config: Config, client: Client | None) -> SharedState | None:
+    """Where replicas share one state, start from it. Raises: PodlockError."""
+    settings = config.authority
+    if settings.config_map is None:
+        return None
+    assert client is not None
+    assert settings.issuer is not None
+    files = await trio.to_thread.run_sync(read_issuer_files, settings.issuer)
+    store = Store(settings.directory)
+    shared = SharedState(client, store, settings.config_map, config.trust_domain)
+    await shared.join(files)
+    return shared
+
+
+async def _count_on(running: RunningAuthority, config: Config, change: Change) -> None:
+    """
+    Nodes with an agent count, though they may report to another replica.
+
+    An anchor does not go while one of them has not told us that it can do without.
+    """
+    ledger = running.issuance.ledger
+    agents = {
+        pod.node
+        for pod in change.objects.workloads
+        if f"{pod.namespace}/{pod.service_account}" == config.kubernetes.agent
+    }
+    until = utc_now() + timedelta(hours=config.identity.certificate_lifetime_hours)
+    for node in sorted(agents - {"", *ledger.records}):
+        try:
+            await ledger.issued(node, until)
+        except LedgerUnavailable as error:
+            log.warning("node not noted", node=node, reason=str(error))
 
 
 def _reviewer(

@@ -113,11 +113,15 @@ class Workers:
         if slot.outbox is not None:
             slot.outbox.put(Parcel.of(self._encoded(world)))
 
-    async def drain(self) -> None:
-        """Let connections finish for `drain_seconds`; returns when all have ended."""
+    async def drain(self, then: Callable[[], None]) -> None:
+        """
+        Take no more connections, `then`, and let those that are there finish for
+        `drain_seconds`; returns when all workers have ended.
+        """
         self._draining = True
         seconds = self._config.limits.drain_seconds
         self.broadcast(Drain(seconds))
+        then()
         with trio.move_on_after(seconds + STOP_SECONDS):
             await self._all_ended.wait()
 

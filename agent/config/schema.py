@@ -28,6 +28,7 @@ from agent.config.settings import (
     ConfigError,
     HttpsUrl,
     NodeName,
+    ObjectName,
     SpiffeSocket,
 )
 from agent.identity.federated import FederatedDomain
@@ -71,10 +72,17 @@ def _node_name(text: str) -> NodeName:
     return NodeName(text)
 
 
-def _account_name(text: str) -> AccountName:
+def _object_name(text: str) -> ObjectName:
     if not re.fullmatch(r"[a-z0-9-]{1,63}/[a-z0-9.-]{1,253}", text):
-        raise ConfigError("expected a ServiceAccount: NAMESPACE/NAME")
-    return AccountName(text)
+        raise ConfigError("expected NAMESPACE/NAME")
+    return ObjectName(text)
+
+
+def _account_name(text: str) -> AccountName:
+    try:
+        return AccountName(_object_name(text))
+    except ConfigError as error:
+        raise ConfigError("expected a ServiceAccount: NAMESPACE/NAME") from error
 
 
 def _https_url(text: str) -> HttpsUrl:
@@ -97,6 +105,7 @@ def _spiffe_socket(text: str) -> SpiffeSocket:
 
 _PARSERS: Final[dict[Any, Callable[[str], object]]] = {
     NodeName: _node_name,
+    ObjectName: _object_name,
     AccountName: _account_name,
     TrustDomain: TrustDomain,
     HttpsUrl: _https_url,

@@ -38,6 +38,8 @@ DefaultInbound = Literal[
 ]
 SameNode = Literal["tunnel", "direct"]
 NodeName = NewType("NodeName", str)
+ObjectName = NewType("ObjectName", str)
+"""Of whatever kind, `namespace/name`."""
 AccountName = NewType("AccountName", str)
 """A ServiceAccount, `namespace/name`."""
 DEFAULT_AGENT: Final = AccountName("podlock/podlock-agent")
@@ -56,6 +58,7 @@ NamespaceName = Annotated[
     str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 ]
 Workers = Annotated[int, msgspec.Meta(ge=0, le=64)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
 # Where a pod of a usual cluster may live (RFC 1918, RFC 6598, RFC 4193), as Linkerd's
 # clusterNetworks has it: the meaning of "cluster" in cluster-authenticated.
@@ -82,6 +85,13 @@ class RedirectSettings:
     source: Path  # where the eBPF programs lie; default: the shipped ones
     pins: Path = Path("/sys/fs/bpf/podlock")
     cgroup: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentSettings:
+    """`gate` strict: no pod connects before the agent has looked at it."""
+
+    gate: Literal["open", "strict"] = "open"  # "off" would be YAML's false
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +127,7 @@ class KubernetesSettings:
 
     In a pod `in_cluster`, elsewhere a kubeconfig. `server` None: where the kubelet says
     that it is. `agent`: whose tokens the identity service takes for a node's agent.
+    `kubelet_port`: who listens there as root is the kubelet, whose probes pass.
     """
 
     in_cluster: bool = False
@@ -124,6 +135,7 @@ class KubernetesSettings:
     server: HttpsUrl | None = None
     credentials: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     agent: AccountName = DEFAULT_AGENT
+    kubelet_port: Port = 10250
 
     @property
     def is_used(self) -> bool:
@@ -138,6 +150,7 @@ class AuthoritySettings:
     directory: Path  # default: state_dir/authority
     listen: SocketAddress = DEFAULT_LISTEN
     issuer: Path | None = None  # tls.crt, tls.key as cert-manager mounts them
+    config_map: ObjectName | None = None  # where replicas share state and bundle
     audit_log: Path | None = None  # default: directory/audit.jsonl
     requests_per_second: PerSecond = 20.0  # of one node, in the long run
     request_burst: Count = 1000  # of one node at once: as many identities as it has
@@ -160,6 +173,7 @@ class LogSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusSettings:
     socket: Path  # default: run_dir/agent.sock
+    readiness: SocketAddress | None = None  # HTTP for the kubelet's probes of us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +202,7 @@ class Config:
     # direct: pods of one node talk past the agent, in plaintext inside the node
     same_node: SameNode = "tunnel"
     redirect: RedirectSettings
+    enrolment: EnrolmentSettings
     identity: IdentitySettings
     policy: PolicySettings
     kubernetes: KubernetesSettings

@@ -122,6 +122,13 @@ def _cross_check_kubernetes(config: Config) -> None:
             "manifests: expected none, since the section kubernetes names the API "
             "server as the source of objects"
         )
+    if config.authority.config_map and not kubernetes.is_used:
+        raise ConfigError("authority.config_map: of no use without kubernetes")
+    if config.authority.config_map and config.authority.issuer is None:
+        raise ConfigError(
+            "authority.issuer: expected a directory, since replicas that share "
+            "authority.config_map each need the issuer's files mounted"
+        )
 
 
 def _api_server(environment: Mapping[str, str]) -> HttpsUrl:

@@ -3,6 +3,10 @@ A running authority follows its directory, and the files that its issuer comes f
 
 Looked at every second, as manifests are (inotify says little about a mounted Secret).
 What is wrong with a change is told; what was in force stays so.
+
+Where the state is shared by replicas, each has its issuer's files mounted, and the
+kubelets bring new ones to each in their own time, within two minutes or so. One that
+has the older files goes on signing by them, and tells the trust that is in force.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Final
 import trio
 
 from agent.errors import PodlockError
+from agent.identity import certificate, pem
 from agent.identity.authority import Authority
 from agent.identity.clock import Clock, utc_now
 from agent.identity.issuance import Issuance
@@ -40,6 +45,8 @@ class Source:
     store: Store
     lifetime: timedelta
     issuer_directory: Path | None = None
+    shared: bool = False
+    """Whether replicas change the state too (see agent.kube.shared_state)."""
     clock: Clock = utc_now
     state: AuthorityState = field(init=False)
     authority: Authority | None = field(init=False, default=None)
@@ -47,6 +54,7 @@ class Source:
     """Why what lies there is not what is in force."""
     _files: IssuerFiles | None = field(init=False, default=None)
     _stamps: tuple[object, object] | None = field(init=False, default=None)
+    _lags: bool = field(init=False, default=False)
 
     def open(self) -> None:
         """
@@ -62,12 +70,12 @@ class Source:
             self._adopt_files()
         except PodlockError as error:
             self.problem, self._stamps = error, None
-            if (
+            if not self.shared and (
                 self.state.issuer is None
                 or self.store.key_for(self.state.issuer) is None
             ):
                 raise
-        self.authority = self._assemble(self.state)
+        self._take(self.state)
 
     def require_trust_domain(self, expected: TrustDomain) -> None:
         """Pass an authority of our trust domain. Raises: InvalidKeystore."""
@@ -91,7 +99,7 @@ class Source:
         before = (self.state, self.authority)
         try:
             self._reload()
-            self._stamps, self.problem = stamps, None
+            self._stamps, self.problem = stamps, self._lag()
         except PodlockError as error:
             self._stamps, self.problem = None, error
         return (self.state, self.authority) != before
@@ -99,10 +107,19 @@ class Source:
     def _reload(self) -> None:
         state = self.store.load()
         if state != self.state:
-            self.authority = self._assemble(state)
-            self.state = state
+            self._take(state)
         if self._adopt_files():
-            self.authority = self._assemble(self.state)
+            self._take(self.state)
+
+    def _take(self, state: AuthorityState) -> None:
+        """Put it in force; a shared one also where we cannot sign by it."""
+        try:
+            self.authority = self._assemble(state)
+        except PodlockError as error:
+            if not self.shared:
+                raise
+            self.authority, self.problem = None, error
+        self.state = state
 
     def _adopt_files(self) -> bool:
         """Whether an issuer was mounted that is not the one we had of there."""
@@ -111,35 +128,60 @@ class Source:
         files = read_issuer_files(self.issuer_directory)
         if files == self._files:
             return False
-        self.state = adopt_issuer(self.store, files, self.clock(), self.lifetime)
+        if not self._is_late(files):
+            self.state = adopt_issuer(self.store, files, self.clock(), self.lifetime)
         self._files = files
         return True
+
+    def _is_late(self, files: IssuerFiles) -> bool:
+        """Whether, at our start, another replica has a newer issuer already."""
+        if not self.shared or self._files is not None:
+            return False  # files that change under us are meant
+        name = certificate.fingerprint(files.der)
+        return any(mark.fingerprint == name for mark in self.state.retiring)
 
     def _assemble(self, state: AuthorityState) -> Authority | None:
         if state.issuer is None or state.issuer_pem is None:
             return None
-        key = self._key(state)
+        chain_pem, key = self._signer(state, state.issuer, state.issuer_pem)
         try:
             return Authority.assemble(
                 state.bundle,
-                state.issuer_pem,
+                chain_pem,
                 key,
                 lifetime=self.lifetime,
             )
         except PodlockError as error:
             raise InvalidKeystore(f"{self.store.state_path}: {error}") from error
 
-    def _key(self, state: AuthorityState) -> PrivateKey:
-        assert state.issuer is not None
-        if self._files is not None and self._files.der == state.issuer:
-            return self._files.key
-        key = self.store.key_for(state.issuer)
-        if key is None:
+    def _signer(
+        self, state: AuthorityState, issuer: bytes, chain_pem: bytes
+    ) -> tuple[bytes, PrivateKey]:
+        """Chain and key of the issuer in force, or else of the one mounted here."""
+        self._lags = False
+        if self._files is not None and self._files.der == issuer:
+            return chain_pem, self._files.key
+        key = self.store.key_for(issuer)
+        if key is not None:
+            return chain_pem, key
+        if not self.shared or self._files is None:
             raise InvalidKeystore(
                 f"{self.store.directory}: the issuer's key is not here; expected its "
                 "files mounted and named by authority.issuer"
             )
-        return key
+        self._lags = True
+        for der in pem.parse(self._files.chain_pem, pem.CERTIFICATE):
+            name = certificate.fingerprint(der)
+            if state.is_tainted(name):
+                raise InvalidKeystore(f"{self.issuer_directory}: {name} is tainted")
+        return self._files.chain_pem, self._files.key
+
+    def _lag(self) -> PodlockError | None:
+        if not self._lags:
+            return None
+        until = "until the kubelet brings the issuer that is in force"
+        does = "signs by an older issuer" if self.authority else "signs nothing"
+        return InvalidKeystore(f"{self.issuer_directory}: this replica {does} {until}")
 
     def _look(self) -> tuple[object, object]:
         info = None

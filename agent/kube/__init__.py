@@ -12,4 +12,5 @@ Where we learn of objects: Kubernetes manifests in a directory, or an API server
     reflector, source          ~ one task a resource; all of them as one Change
     marks, announcer           ~ what is written to pods, and Events
     token_review               ~ who bears a ServiceAccount token
+    shared_state               ~ an authority's state for all its replicas
 """

@@ -218,7 +218,8 @@ def _netns(path: str | None) -> str | None:
 
 def namespace(document: object) -> Namespace:
     meta = convert(document, kinds.NamespaceKind).metadata
-    return Namespace(meta.name, meta.labels, meta.annotations)
+    is_going = bool(meta.deletion_timestamp)
+    return Namespace(meta.name, meta.labels, meta.annotations, is_going)
 
 
 def service(document: object) -> Service:

@@ -35,6 +35,7 @@ class NamespaceMetadata(Lenient, frozen=True, kw_only=True):
     name: DnsLabel
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
+    deletion_timestamp: str = ""
 
 
 class NamespaceKind(Lenient, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from agent.addresses import IPAddress
 from agent.kube.manifests import Change, collect
 from agent.kube.reflector import Api, News, Reflector
 from agent.kube.resources import (
@@ -48,11 +49,17 @@ _TRIMS: Final[dict[str, Trim]] = {
 }
 
 NetnsOf = Callable[[str], str | None]
+AddressesOf = Callable[[str], tuple[IPAddress, ...]]
 
 
 def nowhere(_uid: str) -> str | None:
     """For a process that captures no pods."""
     return None
+
+
+def unaddressed(_uid: str) -> tuple[IPAddress, ...]:
+    """For a process that captures no pods."""
+    return ()
 
 
 class Source:
@@ -66,10 +73,15 @@ class Source:
         chance: Callable[[], float],
         clock: Callable[[], float] = time.time,
         netns_of: NetnsOf = nowhere,
+        addresses_of: AddressesOf = unaddressed,
     ) -> None:
-        """`netns_of`: where the network namespace of a pod of this node is, by uid."""
+        """
+        `netns_of`: where the network namespace of a pod of this node is, by uid.
+        `addresses_of`: the addresses found in it, for as long as its status has none.
+        """
         self._clock = clock
         self._netns_of = netns_of
+        self._addresses_of = addresses_of
         self._news = trio.Event()
         self._stores: dict[str, Store] = {}
         self._reflectors: list[Reflector] = []
@@ -101,12 +113,13 @@ class Source:
                 self._news = trio.Event()
                 if not self.is_synced:
                     continue
-                started = trio.current_time()
+                # CPU time: on a busy node what others do is no reason to be late.
+                started = time.thread_time()
                 change = self.change()
                 if change != last:
                     on_change(change)
                     last = change
-                spent = trio.current_time() - started
+                spent = time.thread_time() - started
                 await trio.sleep(max(GAP_SECONDS, REST * spent))
 
     @property
@@ -122,8 +135,10 @@ class Source:
         """What is in force now, and what is wrong now."""
         found = merged(self._stores.values())
         own = {pod.uid for pod in self.own_pods()}
+        pods = (each for each in found.values() if isinstance(each, Workload))
+        claimed = {ip for pod in pods if not pod.finished for ip in pod.addresses}
         values = [
-            self._placed(value)
+            self._placed(value, claimed)
             if isinstance(value, Workload) and value.uid in own
             else value
             for value in found.values()
@@ -183,11 +198,23 @@ class Source:
             return "what was heard before stays in force, what is new waits"
         return "no pod joins the mesh before that"
 
-    def _placed(self, pod: Workload) -> Workload:
+    def _placed(self, pod: Workload, claimed: Set[IPAddress]) -> Workload:
+        """
+        A pod of this node with its namespace, and with the addresses found there.
+
+        The kubelet tells a pod's address when its containers run already. What the
+        namespace itself says counts until then, unless it is `claimed`: somebody's by
+        the API server's word, who else could be robbed of it.
+        """
         if pod.host_network or pod.static or pod.finished:
             return pod
         netns = self._netns_of(pod.uid)
-        return replace(pod, netns=netns) if netns else pod
+        if netns is None:
+            return pod
+        addresses = pod.addresses or tuple(
+            ip for ip in self._addresses_of(pod.uid) if ip not in claimed
+        )
+        return replace(pod, netns=netns, addresses=addresses)
 
     def _hear(self, store: Store, event: News, served: Served) -> None:
         if store.apply(event, served):

@@ -38,6 +38,7 @@ class RedirectMaps:
         self._originals = maps["originals"]
         self._clients = maps["clients"]
         self._listeners = maps["listeners"]
+        self._judged = maps["judged"]
         self._about = maps["about"]
         self.direct = DirectMaps(maps)
 
@@ -137,6 +138,20 @@ class RedirectMaps:
             records.unpack_cookie(key): records.unpack_pod(value)
             for key, value in self._enrolled.items()
         }
+
+    # The start gate.
+
+    def judge(self, netns_cookie: int) -> None:
+        """This namespace is outside the mesh and may connect. Raises: KernelError."""
+        self._judged.put(records.pack_cookie(netns_cookie), _PRESENT)
+
+    def unjudge(self, netns_cookie: int) -> None:
+        """Forget `judge`, also one that never was."""
+        self._judged.delete(records.pack_cookie(netns_cookie))
+
+    def judged(self) -> set[int]:
+        """Every namespace that was judged."""
+        return {records.unpack_cookie(key) for key in self._judged}
 
     def listen(self, address: IPAddress, listener_fd: int) -> None:
         """

@@ -6,6 +6,10 @@ What is pinned where, under which numbers: the programs, their maps, their ports
     PINS/links/NAME            one link a hook, on the cgroup
     PINS/links/netns-COOKIE-UID    one link a captured pod, on its network namespace
     PINS/links/here-COOKIE         and one before it, which tells which pod it is
+    PINS/links/note_probe-CGROUP   one on the kubelet's cgroup, by its inode number
+    PINS/links/gate4-CGROUP, gate6-CGROUP    on the cgroup of all pods, if asked for
+
+    PINS-agent/                locked by the one agent that has the node
 
 A whole set is built beside its place, in PINS-next, and renamed: where PINS exists it
 is complete. bpffs takes no dot in a name (kernel/bpf/inode.c, bpf_lookup).
@@ -39,6 +43,8 @@ MAPS: Final = (
     "noted",
     "traces",
     "unrecorded",
+    "probes",
+    "judged",
     "services",
     "choices",
     "about",
@@ -95,7 +101,12 @@ CGROUP_HOOKS: Final = (
     Hook("redirect6", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),
 )
 NETNS_HOOK: Final = Hook(SK_LOOKUP, ProgramType.SK_LOOKUP, AttachType.SK_LOOKUP)
-HOOKS: Final = (*CGROUP_HOOKS, NETNS_HOOK)
+PROBE_HOOK: Final = Hook("note_probe", ProgramType.SOCK_OPS, AttachType.CGROUP_SOCK_OPS)
+GATE_HOOKS: Final = (
+    Hook("gate4", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT),
+    Hook("gate6", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),
+)
+HOOKS: Final = (*CGROUP_HOOKS, NETNS_HOOK, PROBE_HOOK, *GATE_HOOKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,11 @@ class PinLayout:
         return PinLayout(self.root.with_name(f"{self.root.name}-old"))
 
     @property
+    def tenure(self) -> Path:
+        """A folder that the agent in office has locked."""
+        return self.root.with_name(f"{self.root.name}-agent")
+
+    @property
     def maps(self) -> Path:
         return self.root / "maps"
 
@@ -212,6 +228,10 @@ class PinLayout:
     def past_link(self, pin: NetnsPin) -> Path:
         """A netns link on its way out: one that ran before the pod's `here_link`."""
         return self.links / f"past-{pin.cookie}"
+
+    def cgroup_link(self, hook: Hook, inode: int) -> Path:
+        """The link of a hook on a cgroup that is not the redirect's."""
+        return self.links / f"{hook.name}-{inode}"
 
     def expected(self) -> tuple[Path, ...]:
         """Every pin of a complete set, pods' links aside."""

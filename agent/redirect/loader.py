@@ -34,7 +34,7 @@ from agent.redirect.layout import CGROUP_HOOKS, HOOKS, MAPS, Hook, PinLayout, Po
 from agent.redirect.program import LoadReport
 
 # No new direct connection is made meanwhile: without an agent they are refused.
-CARRIED_OVER: Final = ("verdicts", "noted", "traces")
+CARRIED_OVER: Final = ("verdicts", "noted", "traces", "judged")
 
 
 def load(

@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from agent.redirect import pod_cgroups
+from agent.addresses import IPAddress
+from agent.errors import KernelError
+from agent.redirect import pod_cgroups, rtnetlink
 from agent.redirect.mounts import parse_mounts, process_hierarchies
+from agent.redirect.netns import inside
 from agent.redirect.pod_cgroups import InvalidProcess, Process
 
 PROC: Final = Path("/proc")
@@ -30,11 +33,16 @@ ROOT_DEPTH: Final = 5
 
 @dataclass(slots=True)
 class _Held:
-    """An open namespace, and the process by which it was found."""
+    """
+    An open namespace, and the process by which it was found.
+
+    `addresses` are those that it had when somebody first asked and there were any.
+    """
 
     descriptor: int
     inode: tuple[int, int]
     process: Process
+    addresses: tuple[IPAddress, ...] = ()
 
 
 class PodNamespaces:
@@ -87,6 +95,19 @@ class PodNamespaces:
             return None
         self._missing.discard(uid)
         return f"{PROC}/self/fd/{held.descriptor}"
+
+    def addresses_of(self, uid: str) -> tuple[IPAddress, ...]:
+        """
+        What a pod's namespace had for addresses at first, one of a family.
+
+        The API server tells them a second later. A pod that may change its own network
+        may have written them, so they count for nothing where others have a claim.
+        """
+        held = self._held.get(uid)
+        if held is None:
+            return ()
+        held.addresses = held.addresses or _addresses(held.descriptor)
+        return held.addresses
 
     def look_again(self) -> bool:
         """Whether a pod that was asked for and not found is there now."""
@@ -237,6 +258,14 @@ def _directories_in(path: Path) -> list[Path]:
             ]
     except OSError:
         return []
+
+
+def _addresses(descriptor: int) -> tuple[IPAddress, ...]:
+    try:
+        with inside(descriptor):
+            return rtnetlink.own_addresses()
+    except (OSError, KernelError):  # the API server tells them, a second later
+        return ()
 
 
 def _inode(path: Path) -> tuple[int, int]:

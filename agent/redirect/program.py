@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from agent.errors import KernelError
-from agent.redirect import bpffs, features, pinset, tried
+from agent.redirect import bpffs, features, pinset, tenure, tried
 from agent.redirect.features import Outcome
 from agent.redirect.headers import make_headers
 from agent.redirect.layout import PinLayout, Ports
@@ -134,5 +134,6 @@ def unload(pins: Path = DEFAULT_PINS) -> None:
         with bpffs.exclusive(pins.parent):
             for part in (layout, layout.next, layout.old):
                 pinset.remove(part)
+            tenure.forget(pins)
     except OSError as error:
         raise KernelError(f"unload {pins}: {error}") from error

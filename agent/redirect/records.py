@@ -56,6 +56,7 @@ MAP_SIZES: Final = {
     "noted": (TUPLE_BYTES, NOTE_BYTES),
     "traces": (COOKIE_BYTES, TRACE_BYTES),
     "unrecorded": (_U32.size, COOKIE_BYTES),
+    "judged": (COOKIE_BYTES, _U32.size),
     "services": (ADDRESS_BYTES, _TWO.size),
     "choices": (_TWO.size, ADDRESS_BYTES),
     "about": (_U32.size, DIGEST_BYTES),

@@ -80,11 +80,16 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """A namespace, for its mesh label and its default policy."""
+    """
+    A namespace, for its mesh label and its default policy.
+
+    A `terminating` one was deleted, and goes once everything in it has gone.
+    """
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    terminating: bool = False
 
 
 @dataclass(frozen=True, slots=True)

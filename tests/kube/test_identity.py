@@ -12,6 +12,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.identity.authority import create_anchor, create_issuer
+from agent.identity.spiffe import TrustDomain
 from tests.cluster.control_plane import HOST, free_port, until
 from tests.kube.world import World
+from tests.unit.identity.mount import Mount
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +62,21 @@ class Service:
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)["error"]["reason"]
 
+    def signs_by(self, token: str, account: str, namespace: str) -> int:
+        """The serial number of the issuer of a new certificate."""
+        status, answer = self.sign(token, account, namespace)
+        assert status == 200, answer
+        _, issuer = x509.load_pem_x509_certificates(answer["chain"].encode())
+        return issuer.serial_number
+
+    def trust(self) -> Any:
+        """The trust document."""
+        url = f"https://{HOST}:{self.port}/v1/bundle"
+        context = ssl.create_default_context(cafile=str(self.anchors))
+        context.check_hostname = False
+        with urllib.request.urlopen(url, context=context, timeout=30) as answer:
+            return json.load(answer)
+
 
 def request_for(identity: str) -> str:
     """A CSR in PEM for one SPIFFE ID."""
@@ -67,15 +87,27 @@ def request_for(identity: str) -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
-@contextmanager
-def serving(world: World, directory: Path) -> Iterator[Service]:
-    """The service with a ServiceAccount's rights, reading its token from a file."""
+def account(world: World) -> None:
+    """The ServiceAccount of the identity service, with the least of rights."""
     world.account("identity")
     world.grant(
         "identity",
         ("authentication.k8s.io", "tokenreviews", "create"),
         ("", "pods", "get,list,watch"),
+        ("", "configmaps", "get,create,update"),
     )
+
+
+@contextmanager
+def serving(
+    world: World, directory: Path, authority: dict[str, str] | None = None
+) -> Iterator[Service]:
+    """
+    The service with a ServiceAccount's rights, reading its token from a file.
+
+    Without settings of the `authority` it has one of its own.
+    """
+    directory.mkdir(exist_ok=True)
     mounted = directory / "serviceaccount"
     mounted.mkdir()
     (mounted / "token").write_text(world.token("identity"))
@@ -90,14 +122,18 @@ def serving(world: World, directory: Path) -> Iterator[Service]:
         },
         "run_dir": str(directory),
         "state_dir": str(directory),
-        "authority": {"directory": str(directory / "ca"), "listen": f"{HOST}:{port}"},
+        "authority": {
+            "directory": str(directory / "ca"),
+            "listen": f"{HOST}:{port}",
+            **(authority or {}),
+        },
     }
     config = directory / "podlock.yaml"
     config.write_text(yaml.safe_dump(settings))
     podlock = [sys.executable, "-m", "agent"]
-    subprocess.run(
-        [*podlock, "ca", "init", "--config", config], check=True, cwd=REPOSITORY
-    )
+    if authority is None:
+        begin = [*podlock, "ca", "init", "--config", str(config)]
+        subprocess.run(begin, check=True, cwd=REPOSITORY)
     log = directory / "identity.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -108,6 +144,9 @@ def serving(world: World, directory: Path) -> Iterator[Service]:
     try:
         until(lambda: "identity service ready" in log.read_text())
         yield Service(port, directory / "ca" / "ca.crt")
+    except BaseException as error:
+        error.add_note(log.read_text()[-4000:])
+        raise
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
@@ -124,6 +163,7 @@ def test_signs_for_what_runs_on_the_callers_node(world: World, tmp_path: Path) -
     world.pod("web-x", world.node, "10.1.0.2", account="web")
     world.pod("far-x", world.elsewhere, "10.2.0.1", account="far")
     token = world.token("agent", "podlock", ("agent-x", uid))
+    account(world)
     with serving(world, tmp_path) as service:
 
         def answer(account: str, bearer: str = token) -> tuple[int, Any]:
@@ -146,3 +186,65 @@ def test_signs_for_what_runs_on_the_callers_node(world: World, tmp_path: Path) -
         world.plane.start_server()
         world.pod("late-x", world.node, "10.1.0.3", account="far")
         until(lambda: answer("far")[0] == 200, 60)
+
+
+def _has_signed(replica: Service, asked: tuple[str, str, str]) -> bool:
+    return replica.sign(*asked)[0] == 200
+
+
+def test_two_replicas_side_by_side(world: World, tmp_path: Path) -> None:
+    """
+    Each has the issuer's Secret mounted, as cert-manager writes it and the kubelet
+    swaps it; they share one state, and the anchors are in a ConfigMap. Either signs,
+    also while only one of them has the next issuer, or is left.
+    """
+    now = datetime.now(UTC)
+    anchor = create_anchor(TrustDomain("cluster.local"), now=now, serial=0xA)
+    mounts = {name: Mount(tmp_path / f"secret-{name}") for name in "ab"}
+
+    def issue(serial: int, *names: str) -> None:
+        domain = TrustDomain("cluster.local")
+        issuer = create_issuer(domain, anchor, now=now, serial=serial)
+        for name in names:
+            mounts[name].swap(
+                issuer.certificate_pem, issuer.key.pem, anchor.certificate_pem
+            )
+
+    issue(0xB1, "a", "b")
+    account(world)
+    for name in ("agent", "web"):
+        world.account(name)
+    uid = world.pod("agent-x", world.node, "10.1.0.1", account="agent")
+    world.pod("web-x", world.node, "10.1.0.2", account="web")
+    token = world.token("agent", "podlock", ("agent-x", uid))
+    asked = (token, "web", world.namespace)
+    shared = {"config_map": f"{world.namespace}/podlock-trust"}
+    settings = {
+        name: {"issuer": str(mount.directory), **shared}
+        for name, mount in mounts.items()
+    }
+    with serving(world, tmp_path / "b", settings["b"]) as b:
+        with serving(world, tmp_path / "a", settings["a"]) as a:
+            for replica in (a, b):
+                until(partial(_has_signed, replica, asked))
+                assert replica.signs_by(*asked) == 0xB1
+            until(lambda: a.trust() == b.trust())
+            found = world.plane.admin("GET", f"{world.home}/configmaps/podlock-trust")
+            assert found["data"]["ca.crt"] == anchor.certificate_pem.decode()
+
+            issue(0xB2, "a")
+            until(lambda: a.signs_by(*asked) == 0xB2)
+            until(lambda: len(b.trust()["retiring"]) == 1)
+            assert b.signs_by(*asked) == 0xB1
+            issue(0xB2, "b")
+            until(lambda: b.signs_by(*asked) == 0xB2)
+            until(lambda: a.trust() == b.trust())
+        # An operator's command on the one that is left; nobody reported to it.
+        config = tmp_path / "b" / "podlock.yaml"
+        podlock = [sys.executable, "-m", "agent", "ca"]
+        command = [*podlock, "add-anchor", "--config", str(config)]
+        subprocess.run(command, check=True, cwd=REPOSITORY)
+        until(lambda: b.trust()["bundle"].count("BEGIN CERTIFICATE") == 2)
+        assert b.signs_by(*asked) == 0xB2
+        # It counts on the nodes with an agent, whoever of the two they report to.
+        assert (tmp_path / f"b/ca/nodes/{world.node}.json").exists()

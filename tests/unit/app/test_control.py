@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -24,6 +24,7 @@ from agent.kube.manifests import Change
 from agent.policy.problem import Problem
 from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
+from agent.redirect.gate import Gate
 from agent.workload.connection import WorldWanted
 from agent.workload.delta import Snapshot, apply
 from agent.workload.model import Namespace, Objects, Workload
@@ -141,7 +142,7 @@ class Bench:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("agent.app.control._is_replaced", lambda *_: False)
+    monkeypatch.setattr("agent.app.enrolled._is_replaced", lambda *_: False)
     made = Bench()
     yield made
     made.enrolment.close()
@@ -174,11 +175,11 @@ class TestACapturedPod:
         bench.adopt(pod("web", "10.0.0.1"))
         bench.enrolment.refuse = "u-web"
         bench.adopt(pod("web", "10.0.0.9"))
-        assert "u-web" in bench.control.captures
-        assert "no more memory" in bench.control.waiting["u-web"]
+        assert "u-web" in bench.control.enrolled.captures
+        assert "no more memory" in bench.control.enrolled.waiting["u-web"]
         bench.enrolment.refuse = None
         bench.control.reconcile()
-        assert not bench.control.waiting
+        assert not bench.control.enrolled.waiting
         assert bench.enrolment.steps[-1] == "capture u-web 10.0.0.9"
 
     def test_is_released_when_it_leaves(self, bench: Bench) -> None:
@@ -357,3 +358,67 @@ class TestReadiness:
         assert bench.missing[0] in bench.control.not_ready_because
         bench.adopt(pod("web", "10.0.0.1"))
         assert bench.missing[0] in bench.control.not_ready_because
+
+    def test_at_first_it_waits_for_the_pods_that_are_there(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Then one pod's trouble is its own; what all need still counts."""
+        monkeypatch.setattr(type(bench.control.workers), "running", 2)
+        bench.enrolment.refuse = "u-web"
+        bench.adopt(pod("web", "10.0.0.1"))
+        first = bench.control.not_serving_because
+        assert first == ["2 pods or certificates are not ready yet"]
+        assert "web" not in first[0]
+
+        bench.adopt()
+        assert bench.control.not_serving_because == []
+
+        bench.adopt(pod("web", "10.0.0.1"))
+        assert bench.control.not_serving_because == []
+        bench.missing = ["the API server is away"]
+        assert bench.control.not_serving_because == bench.missing
+
+
+@pytest.mark.parametrize(
+    ("name", "terminating", "expected"),
+    [("podlock", True, True), ("podlock", False, False), ("shop", True, False)],
+)
+def test_removed_is_whose_own_namespace_is_deleted(
+    bench: Bench, name: str, terminating: bool, expected: bool
+) -> None:
+    """Not when it is stopped, nor when another namespace goes."""
+    home = Namespace(name=name, terminating=terminating)
+    bench.control.config = resolve({"node": "n1", "kubernetes": {"kubeconfig": "/k"}})
+    bench.control.adopt(Change(Objects(namespaces=(home,)), ()))
+
+    assert bench.control.is_being_removed is expected
+
+
+class FakeGate:
+    """Remembers who may connect, beside what the enrolment does."""
+
+    def __init__(self, steps: list[str]) -> None:
+        self.steps = steps
+
+    def admit(self, outside: Mapping[str, str]) -> None:
+        self.steps.append(f"admit {','.join(outside)}")
+
+    def retain(self, outside: Mapping[str, str]) -> None:
+        self.steps.append(f"retain {','.join(outside)}")
+
+
+class TestGate:
+    def test_a_pod_that_leaves_never_meets_it(self, bench: Bench) -> None:
+        """Let through before it is released; one that joins, captured before."""
+        steps = bench.enrolment.steps
+        bench.control.gate = cast(Gate, FakeGate(steps))
+        inside = pod("web", "10.0.0.1")
+        bench.adopt(inside)
+        assert steps == ["admit ", "capture u-web 10.0.0.1", "retain "]
+        steps.clear()
+
+        outside = replace(inside, labels={"podlock.io/mesh": "disabled"})
+        far = replace(pod("api", "10.0.0.2", node="n2"), labels=outside.labels)
+        bench.adopt(outside, far)
+
+        assert steps == ["admit u-web", "release u-web", "retain u-web"]

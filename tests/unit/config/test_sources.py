@@ -82,6 +82,12 @@ class TestRefused:
                 "without kubernetes.in_cluster",
             ),
             ({"kubernetes": {"agent": "agent"}}, "expected a ServiceAccount"),
+            ({"authority": {"config_map": "trust"}}, "expected NAMESPACE/NAME"),
+            ({"authority": {"config_map": "a/b"}}, "of no use without kubernetes"),
+            (
+                {"authority": {"config_map": "a/b"}, "kubernetes": {"kubeconfig": "k"}},
+                "authority.issuer: expected a directory",
+            ),
             (
                 {"manifests": "m", "kubernetes": {"kubeconfig": "k"}},
                 "manifests: expected none",

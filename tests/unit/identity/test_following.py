@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from agent.identity.report import TrustReport
 from agent.identity.spiffe import TrustDomain
 from agent.identity.store import InvalidKeystore, Store
 from agent.log import logger
+from tests.unit.identity.mount import Mount
 from tests.unit.identity.parts import (
     TD,
     MemoryAudit,
@@ -39,31 +39,6 @@ from tests.unit.identity.parts import (
 DAY = timedelta(days=1)
 
 
-@dataclass
-class Mount:
-    """A directory as the kubelet mounts a Secret."""
-
-    directory: Path
-    versions: int = field(default=0)
-
-    def swap(self, chain_pem: bytes, key_pem: bytes) -> None:
-        """A new version beside, then the one link is replaced."""
-        self.directory.mkdir(exist_ok=True)
-        self.versions += 1
-        version = self.directory / f"..2026_{self.versions}"
-        version.mkdir()
-        (version / "tls.crt").write_bytes(chain_pem)
-        (version / "tls.key").write_bytes(key_pem)
-        (version / "tls.key").chmod(0o440)
-        link = self.directory / "..data_tmp"
-        link.symlink_to(version.name)
-        link.replace(self.directory / "..data")
-        for name in ("tls.crt", "tls.key"):
-            visible = self.directory / name
-            if not visible.is_symlink():
-                visible.symlink_to(f"..data/{name}")
-
-
 class World:
     """An authority whose issuer may come from mounted files, and what it tells."""
 
@@ -73,6 +48,7 @@ class World:
         operations.initialize_under(self.store, TD, self.anchor.certificate_pem)
         self.mount = Mount(place / "issuer")
         self.now = now
+        self.shared = False
         self.events: list[tuple[str, str]] = []
 
     def issuer(
@@ -86,7 +62,7 @@ class World:
         self.mount.swap(issuer.certificate_pem, (key or issuer.key).pem)
 
     def source(self) -> Source:
-        return Source(self.store, DAY, self.mount.directory)
+        return Source(self.store, DAY, self.mount.directory, self.shared)
 
     def tell(self, kind: str, subject: str, text: str) -> None:
         del subject
@@ -285,3 +261,58 @@ def test_reads_one_version_of_a_mount(world: World) -> None:
     files = read_issuer_files(world.mount.directory)
     assert (files.chain_pem, files.key) == (issuer.certificate_pem, issuer.key)
     assert files.anchors_pem is None
+
+
+class TestReplicas:
+    """Another replica's kubelet may be quicker than ours."""
+
+    @staticmethod
+    def elsewhere(world: World, issuer: CaPair) -> None:
+        """What comes of another replica having this issuer mounted."""
+        with world.store.changing() as change:
+            state = change.state.with_issuer(issuer.certificate_pem, utc_now())
+            change.commit(state)
+
+    async def test_goes_on_by_what_is_mounted(self, world: World) -> None:
+        """It tells the trust that is in force, and that it waits for its files."""
+        world.shared = True
+        newer = world.issuer(0xB2)
+        async with world.running() as issuance:
+            version = issuance.trust.version
+            self.elsewhere(world, newer)
+            await until(lambda: issuance.trust.version == version + 1)
+            assert issuance.authority.issuer.serial_number == 0xB1
+            (problem,) = issuance.problems
+            assert "signs by an older issuer until the kubelet" in problem
+            world.put(newer)
+            await until(lambda: issuance.authority.issuer.serial_number == 0xB2)
+            await until(lambda: not issuance.problems)
+            assert issuance.trust.version == version + 1
+
+    async def test_starts_with_files_that_are_late(self, world: World) -> None:
+        """The older issuer is not put back in force by a replica that starts."""
+        world.shared = True
+        async with world.running():
+            pass
+        newer = world.issuer(0xB2)
+        self.elsewhere(world, newer)
+        async with world.running() as issuance:
+            assert issuance.authority.issuer.serial_number == 0xB1
+            assert len(issuance.trust.retiring) == 1
+            state = world.store.load()
+            assert state.issuer_pem is not None
+            assert state.issuer_pem == newer.certificate_pem
+
+    async def test_signs_nothing_by_a_tainted_issuer(self, world: World) -> None:
+        """And tells of the taint, which matters more than to sign."""
+        world.shared = True
+        async with world.running() as issuance:
+            name = fingerprint(read_issuer_files(world.mount.directory).der)
+            self.elsewhere(world, world.issuer(0xB2))
+            operations.taint(world.store, name, utc_now())
+            await until(lambda: issuance.trust.tainted == {name})
+            with pytest.raises(PodlockError, match="no issuer is in force"):
+                _ = issuance.authority
+            world.put(world.issuer(0xB3))
+            await until(lambda: not issuance.problems)
+            assert issuance.authority.issuer.serial_number == 0xB3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 
 import trio
 from trio.testing import MockClock
@@ -165,3 +166,39 @@ async def test_a_broken_object_breaks_nothing_else(autojump_clock: MockClock) ->
         assert [p.object for p in run.changes[-1].problems] == [
             "API server: Pod shop/odd"
         ]
+
+
+async def test_addresses_before_the_kubelet_tells_them(
+    autojump_clock: MockClock,
+) -> None:
+    """What the namespace has counts, unless it is another's or the status has some."""
+    api = FakeApi()
+    mine, others = ip_address("10.1.0.9"), ip_address("10.1.0.8")
+    meshed = {"podlock.io/tunnel": "hbone"}
+    api.put(PODS, pod("far", "n2", str(others), labels=meshed))
+    early = pod("early", "n1")
+    early["status"] = {}
+    api.put(PODS, early)
+    source = Source(
+        api,
+        of_node("n1"),
+        chance=lambda: 1.0,
+        clock=trio.current_time,
+        netns_of=lambda _uid: "/proc/self/fd/9",
+        addresses_of=lambda _uid: (mine, others),
+    )
+    changes: list[Change] = []
+
+    def addresses() -> tuple[object, ...]:
+        found = {w.name: w.addresses for w in changes[-1].objects.workloads}
+        return found["early"]
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(source.run, changes.append)
+        await trio.sleep(1)
+        assert addresses() == (mine,)
+        early["status"] = {"podIP": "10.1.0.7"}
+        api.put(PODS, early)
+        await trio.sleep(1)
+        assert addresses() == (ip_address("10.1.0.7"),)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,69 @@
+"""One agent at a time has a node."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import closing
+from multiprocessing import Pipe
+from pathlib import Path
+
+import pytest
+
+from agent.errors import KernelError
+from agent.redirect.layout import PinLayout
+from agent.redirect.program import unload
+from agent.redirect.tenure import Tenure
+
+
+def test_the_second_waits_until_the_first_lets_go(own_pins: Path) -> None:
+    """And then keeps the first, or a third, out."""
+    with closing(Tenure(own_pins)) as first, closing(Tenure(own_pins)) as second:
+        assert first.try_take()
+        assert first.try_take()
+        assert not second.try_take()
+        first.close()
+        assert second.try_take()
+        assert not first.try_take()
+
+
+def test_who_is_killed_lets_go(own_pins: Path) -> None:
+    """The kernel closes what a dead process had."""
+    ours, theirs = Pipe()
+    pid = os.fork()
+    if pid == 0:
+        theirs.send(Tenure(own_pins).try_take() and "mine")
+        signal.pause()
+        os._exit(0)
+    with closing(Tenure(own_pins)) as next_one:
+        assert ours.poll(5)
+        assert not next_one.try_take()
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        assert next_one.try_take()
+
+
+def test_agents_of_other_pins_are_others(own_pins: Path) -> None:
+    """Two nodes in one kernel, as the tests have them."""
+    other = own_pins.with_name(f"{own_pins.name}-b")
+    try:
+        with closing(Tenure(own_pins)) as one, closing(Tenure(other)) as two:
+            assert one.try_take()
+            assert two.try_take()
+    finally:
+        unload(other)
+
+
+def test_with_the_redirect_its_folder_goes(own_pins: Path) -> None:
+    """Nothing of an agent is left on a node."""
+    with closing(Tenure(own_pins)) as tenure:
+        tenure.try_take()
+    assert PinLayout(own_pins).tenure.is_dir()
+    unload(own_pins)
+    assert not PinLayout(own_pins).tenure.exists()
+
+
+def test_no_place_for_it(tmp_path: Path) -> None:
+    """Pins that are not in a bpffs: said before anything is touched."""
+    with pytest.raises(KernelError, match="not in a bpffs"):
+        Tenure(tmp_path / "pins").try_take()
