@@ -167,7 +167,6 @@ make_issuer() {
 	cluster -n podlock create secret generic podlock-issuer \
 		--from-file="$folder/tls.crt" --from-file="$folder/tls.key" \
 		--from-file="$folder/ca.crt"
-	cluster -n podlock create configmap podlock-trust --from-file="$folder/ca.crt"
 	rm -rf "$folder"
 }
 
