@@ -23,9 +23,10 @@ from tests.lab.system import Finished, LabError
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
-CACHE: Final = Path("/var/cache/kube-debian")
-RUN: Final = Path("/run/kube-debian")
-DATA: Final = Path("/var/lib/kube-debian")
+# As lib.sh has them.
+_PLACES: Final = os.environ  # noqa: TID251
+CACHE: Final = Path(_PLACES.get("KUBE_CACHE", "/var/cache/kube-debian"))
+RUN: Final = Path(_PLACES.get("KUBE_RUN", "/run/kube-debian"))
 KUBECONFIG: Final = RUN / "admin.kubeconfig"
 NODES: Final = (1, 2)
 POD_NETWORK: Final = ipaddress.ip_network("10.200.0.0/16")

@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,24 @@ def test_a_pods_namespace(hierarchy: Path) -> None:
         assert Path(path).stat().st_ino == inode
     finally:
         found.close()
+
+
+def test_the_addresses_that_it_has_there() -> None:
+    """Those that others can reach; asked again until there is one, then they stay."""
+    uid = str(uuid.uuid4())
+    found = PodNamespaces.of_this_machine()
+    try:
+        with pod(HIERARCHIES[0], uid) as pid:
+            time.sleep(0.03)
+            found._roots_at = float("-inf")
+            assert found.netns_of(uid) is not None
+            assert found.addresses_of(uid) == ()
+            for address in ("10.7.0.2/32", "fd07::2/128"):
+                add = ["ip", "address", "add", address, "dev", "lo"]
+                subprocess.run(["nsenter", "-t", str(pid), "-n", *add], check=True)
+            expected = {ip_address("10.7.0.2"), ip_address("fd07::2")}
+            assert set(found.addresses_of(uid)) == expected
+        assert set(found.addresses_of(uid)) == expected
+    finally:
+        found.close()
+    assert found.addresses_of(uid) == ()

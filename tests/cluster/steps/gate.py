@@ -101,11 +101,12 @@ def _told() -> list[int]:
     def all_told() -> list[int] | None:
         log = ("-n", SHOP, "logs", "-l", "app=crowd", "--tail=1")
         most = f"--max-log-requests={crowd.SIZE}"
-        lines = machine.kubectl(*log, most).splitlines()
+        # Fails while a container is not there yet.
+        lines = machine.kubectl_try(*log, most).stdout.splitlines()
         counts = [int(line.split()[1]) for line in lines if line.startswith("refused")]
         return counts if len(counts) >= crowd.SIZE else None
 
-    return system.wait_until(all_told, "every pod to get through", 120, 1.0)
+    return system.wait_until(all_told, "every pod to get through", 240, 2.0)
 
 
 def _set_gate(value: str) -> None:

@@ -73,7 +73,7 @@ def refused(world: World, notes: Notes) -> None:
         lambda: not world.is_served("intruder", url), "intruder is refused", 15, 0.3
     )
     done = world.curl("intruder", url)
-    notes.saw(f"intruder: {done.stderr.strip()}", done.returncode != 0)
+    notes.saw(f"intruder: {_first(done.stderr)}", done.returncode != 0)
     notes.saw("caller on node 1 is served", world.is_served("caller-1", url))
     notes.saw("caller on node 2 is served", world.is_served("caller-2", url))
     for node in (2, 1):
@@ -85,7 +85,10 @@ def refused(world: World, notes: Notes) -> None:
         ]
         notes.saw(f"node {node}: {told[0] if told else 'tells of no refusal'}", told)
     notes.did("took the policy away")
-    machine.kubectl("-n", SHOP, "delete", "servers.policy.linkerd.io", "page")
+    for policy in _policy():
+        kind, name = policy["kind"], policy["metadata"]["name"]
+        delete = ("delete", f"{kind}.policy.linkerd.io", name)
+        machine.kubectl("-n", SHOP, *delete)
     system.wait_until(
         lambda: world.is_served("intruder", url), "intruder is served again", 15, 0.3
     )
@@ -119,6 +122,10 @@ def _policy() -> list[Document]:
         },
     }
     return [server, callers, allowed]
+
+
+def _first(text: str) -> str:
+    return (text.splitlines() or ["nothing"])[0]
 
 
 def _last(text: str) -> str:
