@@ -9,6 +9,7 @@ Where we learn of objects: Kubernetes manifests in a directory, or an API server
     store, trim                what is kept of each resource
     access, credentials,
     client                     ~ who we are to the API server, and requests to it
+    discovery                  ~ which kinds the server has
     reflector, source          ~ one task a resource; all of them as one Change
     marks, announcer           ~ what is written to pods, and Events
     conditions,

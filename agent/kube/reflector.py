@@ -14,15 +14,9 @@ from typing import Final, Protocol
 import trio
 
 from agent.kube.client import ApiFailed, Query
+from agent.kube.discovery import Discovery
 from agent.kube.failure import Failure, FailureKind, pause_seconds
-from agent.kube.resources import (
-    InvalidDiscovery,
-    Resource,
-    Served,
-    parse_groups,
-    parse_resources,
-    possible,
-)
+from agent.kube.resources import Resource, Served
 from agent.kube.watch import (
     MAX_PAGE_BYTES,
     Event,
@@ -40,7 +34,6 @@ log = logger()
 
 # A watch that ends sooner than this, and told nothing, is a fault and not a turn.
 SHORTEST_WATCH_SECONDS: Final = 1.0
-READY_PATH: Final = "/readyz"
 
 News = Listed | Stored | Removed
 
@@ -84,6 +77,8 @@ class Reflector:
     tell_health: Callable[[], None]
     chance: Callable[[], float]
     clock: Callable[[], float]
+    discovery: Discovery
+    """One for all reflectors of a server."""
     health: Health = field(default_factory=Health)
     _served: Served | None = None
     _watch: Watch = field(init=False)
@@ -106,11 +101,7 @@ class Reflector:
         """One request and what came of it."""
         try:
             if self._served is None:
-                self._served = await self._discover()
-            if self._served is None:
-                # A server that starts answers before it knows its custom resources.
-                await self._require_ready()
-                self._served = await self._discover()
+                self._served = await self.discovery.find(self.resource.candidates)
             if self._served is None:
                 return self._missing()
             match self._watch.next_request(self.chance()):
@@ -159,29 +150,6 @@ class Reflector:
             return event.failure
         self.tell(event, served)
         return None
-
-    async def _discover(self) -> Served | None:
-        """The best candidate that the server has. Raises: ApiFailed."""
-        try:
-            groups = {}
-            if any(served.group for served in self.resource.candidates):
-                groups = dict(parse_groups(await self.api.get("/apis")))
-            for served in possible(self.resource.candidates, groups):
-                body = await self.api.get(served.home)
-                if served.plural in parse_resources(body, served.home):
-                    return served
-        except InvalidDiscovery as error:
-            raise ApiFailed(Failure(FailureKind.GARBAGE, str(error))) from error
-        return None
-
-    async def _require_ready(self) -> None:
-        """Raises: ApiFailed for a server that says that it is not ready."""
-        try:
-            await self.api.get(READY_PATH)
-        except ApiFailed as error:
-            # Something between us and the server may pass on the API alone.
-            if error.failure.kind is not FailureKind.ABSENT:
-                raise
 
     def _missing(self) -> Failure:
         names = ", ".join(served.title for served in self.resource.candidates[:1])

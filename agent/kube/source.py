@@ -20,6 +20,7 @@ import trio
 
 from agent.addresses import IPAddress
 from agent.kube.conditions import Finding
+from agent.kube.discovery import Discovery
 from agent.kube.manifests import Change, collect
 from agent.kube.reflector import Api, News, Reflector
 from agent.kube.resources import (
@@ -86,6 +87,7 @@ class Source:
         self._news = trio.Event()
         self._stores: dict[str, Store] = {}
         self._reflectors: list[Reflector] = []
+        discovery = Discovery(api)
         for resource in resources:
             store = Store(_TRIMS.get(resource.name, policy))
             self._stores[resource.name] = store
@@ -95,6 +97,7 @@ class Source:
                 partial(self._hear_missing, store),
                 self.touch,
                 *(chance, clock),
+                discovery=discovery,
             )
             self._reflectors.append(reflector)
 

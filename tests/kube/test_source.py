@@ -11,15 +11,7 @@ from agent.kube.client import Client
 from tests.kube.definitions import custom, define, undefine
 from tests.kube.world import Observed, World, observed, watching, written
 
-pytestmark = [
-    pytest.mark.slow,
-    # httpcore 1.0 leaves the socket of a TLS handshake that is cancelled to the garbage
-    # collector, and a test may end while a watch is being opened.
-    pytest.mark.filterwarnings(
-        "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning",
-        "ignore:unclosed <s:ResourceWarning",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 SLICE = "/apis/discovery.k8s.io/v1beta1/namespaces/{}/endpointslices"
 

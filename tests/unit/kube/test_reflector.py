@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import MockClock
 
+from agent.kube.discovery import Discovery
 from agent.kube.failure import Failure, FailureKind
 from agent.kube.reflector import News, Reflector
 from agent.kube.resources import Resource, Served
@@ -39,7 +40,7 @@ class Run:
         self.missing = 0
         self.reflector = Reflector(
             *(api, what, self._tell, self._missing, lambda: None),
-            *(lambda: 1.0, trio.current_time),
+            *(lambda: 1.0, trio.current_time, Discovery(api)),
         )
 
     def _tell(self, event: News, served: Served) -> None:
