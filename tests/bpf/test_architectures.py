@@ -29,7 +29,9 @@ from agent.redirect.headers import make_headers
 from agent.redirect.layout import HOOKS, Ports
 from agent.redirect.loader import compiled
 source, headers, system = map(Path, sys.argv[1:])
-bpf = compiled(source, make_headers(headers, system), Ports().defines())
+# A BCC made for x86-64 asks for this protection on every architecture (Debian 13's).
+defines = [*Ports().defines(), "-fcf-protection=none"]
+bpf = compiled(source, make_headers(headers, system), defines)
 for hook in HOOKS:
     bpf.load_func(hook.name.encode(), int(hook.program), attach_type=int(hook.attach))
     print(hook.name)
