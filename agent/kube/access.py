@@ -54,11 +54,18 @@ class Access:
         return f"<Access to {self.server}>"
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.server)
-        if url.scheme != "https" or not url.hostname:
+        if not (self.server.isprintable() and _is_https(self.server)):
             raise InvalidAccess(f"server {self.server!r}: expected https://HOST:PORT")
         if (self.certificate is None) != (self.key is None):
             raise InvalidAccess("a client certificate needs its key, and a key it")
+
+
+def _is_https(server: str) -> bool:
+    try:
+        url = urlsplit(server)
+        return url.scheme == "https" and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        return False
 
 
 def in_cluster(server: str, directory: Path) -> Access:

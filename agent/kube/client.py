@@ -29,6 +29,9 @@ TIMEOUT_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 10.0
 # Past the time that the server was asked to end a watch, it is taken for dead.
 GRACE_SECONDS: Final = 30.0
+# A watch begins at once, unless the server has so much to do that it queues requests:
+# for at most a minute.
+BEGIN_SECONDS: Final = 60.0
 SLOWEST_BYTES_PER_SECOND: Final = 1 << 20
 MAX_ERROR_BYTES: Final = 64 << 10
 MAX_TOKEN_BYTES: Final = 64 << 10
@@ -122,7 +125,7 @@ class Client:
             **httpx.Timeout(TIMEOUT_SECONDS, connect=CONNECT_SECONDS).as_dict(),
             "read": seconds + GRACE_SECONDS,
         }
-        response = await self._begin(request)
+        response = await self._begin_in_time(request)
         try:
             async with _chunks(response) as chunks:
                 yield chunks
@@ -171,6 +174,13 @@ class Client:
         if self._access.server_name:
             request.extensions["sni_hostname"] = self._access.server_name
         return request
+
+    async def _begin_in_time(self, request: httpx.Request) -> httpx.Response:
+        """The head of a stream, whose silence later on says nothing."""
+        with trio.move_on_after(BEGIN_SECONDS):
+            return await self._begin(request)
+        text = f"{request.url.path}: no answer within {BEGIN_SECONDS:g} s"
+        raise ApiFailed(Failure(FailureKind.AWAY, text))
 
     async def _begin(self, request: httpx.Request) -> httpx.Response:
         """The answer's head, where it is a success. Raises: ApiFailed."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+from trio.testing import MockClock
 
 from agent.kube.access import Access
-from agent.kube.client import ApiFailed, Client
+from agent.kube.client import BEGIN_SECONDS, ApiFailed, Client
 from agent.kube.failure import FailureKind
 from tests.cluster.credentials import Authority
 
@@ -131,6 +132,30 @@ class TestAnswers:
             with pytest.raises(ApiFailed, match="reset by peer"):
                 await listen(asked)
         assert heard == [b"one\n"]
+
+    @pytest.mark.parametrize("says", ["nothing", "that it failed"])
+    async def test_a_stream_that_does_not_begin(
+        self, says: str, autojump_clock: MockClock
+    ) -> None:
+        """A proxy that takes the request, or tells half of an error, and hangs."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield b"no backend"
+            await trio.sleep_forever()
+
+        async def answer(_: httpx.Request) -> httpx.Response:
+            if says == "nothing":
+                await trio.sleep_forever()
+            return httpx.Response(503, content=body())
+
+        server = httpx.MockTransport(answer)
+        async with Client(Access("https://api"), server) as asked:
+            with (
+                trio.fail_after(BEGIN_SECONDS + 1),
+                pytest.raises(ApiFailed, match="no answer within 60 s"),
+            ):
+                async with asked.stream("/api", (("watch", "1"),), 580):
+                    raise AssertionError
 
 
 class Server:
