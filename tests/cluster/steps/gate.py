@@ -92,7 +92,9 @@ def _namespace(name: str) -> machine.Document:
 
 
 def _target_is_meshed() -> bool:
-    return machine.is_marked(machine.get("-n", SHOP, "pod", "early"))
+    pod = machine.get("-n", SHOP, "pod", "early")
+    # A pod is captured before its kubelet tells its address.
+    return machine.is_marked(pod) and machine.is_ready(pod)
 
 
 def _told() -> list[int]:
