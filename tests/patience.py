@@ -1,7 +1,7 @@
 """
 How long the tests wait: deadlines for a usual machine, longer ones where it is slow.
 
-The one knob is PODLOCK_PATIENCE, a factor from 1 up; `./run vm` sets it where a virtual
+The one knob is TEST_PATIENCE, a factor from 1 up; `./run vm` sets it where a virtual
 machine is emulated. What is checked stays the same: every deadline, those that a test
 claims ("within a second") among them, becomes so many times as long, and so does the
 time in which something must *not* happen. The figures that are told are those measured.
@@ -13,7 +13,8 @@ import math
 import os
 from typing import Final
 
-VARIABLE: Final = "PODLOCK_PATIENCE"
+# Not PODLOCK_...: the agent takes what begins so for a setting, and refuses strangers.
+VARIABLE: Final = "TEST_PATIENCE"
 
 
 def read(text: str | None) -> float:

@@ -3,6 +3,7 @@ The composition root: the only place where the parts meet.
 
     node      `podlock run`: the parts of a node's agent, started and stopped
     control   the state of a node and the steps that change it
+    enrolled  its pods in the mesh: captured, released, tried again
     workers   the proxy workers' processes, from control's side
     worker    a proxy worker, from its own side
     direct    same node, direct: verdicts kept to policy; tracer and traces tell of

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from agent.policy.problem import Problem
 from agent.workload.model import Workload
 
 
@@ -13,6 +14,9 @@ class Announcer(Protocol):
 
     def in_mesh(self, captured: Iterable[str], wanted: Iterable[str]) -> None:
         """These pods, by uid, are captured, and those are to be: no others."""
+
+    def judged(self, problems: Sequence[Problem]) -> None:
+        """What is wrong with policies, by their titles: all of it."""
 
     def captured(self, pod: Workload, note: str) -> None:
         """A pod has joined the mesh."""
@@ -25,6 +29,9 @@ class Silent:
     """With manifests: nobody writes into somebody's files (DECISIONS.md, 11)."""
 
     def in_mesh(self, captured: Iterable[str], wanted: Iterable[str]) -> None:
+        """Nothing to do."""
+
+    def judged(self, problems: Sequence[Problem]) -> None:
         """Nothing to do."""
 
     def captured(self, pod: Workload, note: str) -> None:

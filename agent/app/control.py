@@ -8,8 +8,6 @@ bring news and carry results out.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,21 +17,21 @@ from pathlib import Path
 from agent.app.allegiance import Allegiance
 from agent.app.announcing import Announcer, Silent
 from agent.app.direct import Direct
+from agent.app.enrolled import EnrolledPods
 from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
 from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
 from agent.authz.seen import Seen
 from agent.config import Config
-from agent.errors import KernelError, PodlockError
+from agent.errors import KernelError
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
-from agent.identity.spiffe import SpiffeId
 from agent.kube.manifests import Change
 from agent.log import logger
 from agent.policy.problem import Problem
 from agent.proxy import instructions
-from agent.redirect.enrolment import Capture, Enrolment
+from agent.redirect.enrolment import Enrolment
 from agent.redirect.gate import Gate
 from agent.status.documents import ObjectsFrom
 from agent.status.events import EventRing
@@ -47,7 +45,7 @@ from agent.workload.connection import (
 )
 from agent.workload.delta import Snapshot, diff
 from agent.workload.directory import Directory
-from agent.workload.model import Objects, Workload
+from agent.workload.model import Objects
 from agent.workload.registry import NodeView, Registry
 
 log = logger()
@@ -84,20 +82,19 @@ class Control:
         self.objects = Objects()
         self.view = NodeView({}, {}, Directory(), frozenset(), ())
         self.problems: tuple[Problem, ...] = ()
-        self.captures: dict[str, Capture] = {}
-        self.waiting: dict[str, str] = {}
         self.loaded = False
         self._stopping = False
         self._has_served = False
         self._world = instructions.WorldUpdated(Snapshot())
-        self._captured_as: dict[str, Workload] = {}
         self._announcer = announcer or Silent()
         self._missing = missing
         self.gate = gate
         self.objects_from = objects_from or partial(_manifests_in, config.manifests)
         self._registry = registry
-        self._enrolment = enrolment
         self.workers = Workers(config, self._state, self._hear, self._lost)
+        self.enrolled = EnrolledPods(
+            enrolment, self.workers, self._announcer, config.trust_domain, self._note
+        )
         self.allegiance = Allegiance(
             config, source, self.workers, self.ledger.by_authority, self._note
         )
@@ -118,16 +115,17 @@ class Control:
                 self._note(
                     "problem", problem.object, f"{problem.field}: {problem.message}"
                 )
+        self._announcer.judged(self.view.policy_problems)
         first = not self.loaded
         if first:
-            self._forget_strangers()
+            self.enrolled.forget_strangers(self.view)
         self.loaded = True
         self.allegiance.want(self.view.identities)
         outside = self._outside() if self.gate else {}
         self._admit(outside)
         # While the namespaces of pods that left are open still.
         self._judge_direct()
-        self._release_gone()
+        self.enrolled.release_gone(self.view)
         # Before any pod is captured: a worker that did not know the peers of a new
         # pod would take them for the outside.
         self._tell_world()
@@ -138,30 +136,15 @@ class Control:
             self.direct.settle_earlier()
 
     def reconcile(self) -> None:
-        """
-        Make the captured pods those of the view; what fails is tried again later.
-
-        A pod that is in the mesh stays captured, whatever changes about it: it is
-        captured over the old state, and where that fails the old state holds. What it
-        gives up goes first, for an address may pass from one pod to the next.
-        """
+        """Make the captured pods those of the view; what fails is tried again later."""
         if self._stopping:
             return
         self._judge_direct()
-        self._release_gone()
-        changed = {uid for uid in self.captures if self._has_changed(uid)}
-        for uid in changed:
-            self._give_up_addresses(uid)
-        for uid, pod in self.view.pods.items():
-            if uid not in self.captures or uid in changed:
-                self._capture(uid, pod)
-        self.waiting = {
-            u: why for u, why in self.waiting.items() if u in self.view.pods
-        }
+        self.enrolled.reconcile(self.view)
         self._judge_direct()
         if self.loaded:
             wanted = self.view.pods.keys() | self.view.unplaced
-            self._announcer.in_mesh(self.captures, wanted)
+            self._announcer.in_mesh(self.enrolled.captures, wanted)
 
     @property
     def is_being_removed(self) -> bool:
@@ -210,7 +193,7 @@ class Control:
         ]
         return uncertified + [
             f"{self.view.pods[uid].key} is not captured: {why}"
-            for uid, why in self.waiting.items()
+            for uid, why in self.enrolled.waiting.items()
         ]
 
     async def stop(self, then: Callable[[], None] = lambda: None) -> None:
@@ -221,25 +204,11 @@ class Control:
         may be there at once, so from now on nothing is changed about them.
         """
         self._stopping = True
-        for capture in self.captures.values():
-            for listener in (capture.tunnel, capture.inbound, *capture.outbound):
-                listener.close()
+        self.enrolled.stop()
         # The workers have these listeners too.
         await self.workers.drain(then)
 
     # Pods.
-
-    def _forget_strangers(self) -> None:
-        """Release what an earlier agent captured and nobody wants any more."""
-        try:
-            # A pod that is in the mesh still, and not found yet, is no stranger.
-            known = self.view.pods.keys() | self.view.unplaced
-            strangers = self._enrolment.forget_strangers(known)
-        except (PodlockError, OSError) as error:
-            self._note("release-failed", "pods of an earlier agent", str(error))
-            return
-        for uid in strangers:
-            self._note("released", uid, "captured by an earlier agent, and gone since")
 
     def _outside(self) -> dict[str, str]:
         """This node's pods that stay outside the mesh, and their namespaces."""
@@ -257,62 +226,6 @@ class Control:
             except KernelError as error:
                 self._note("gate", "pods outside the mesh", str(error))
 
-    def _release_gone(self) -> None:
-        for uid in self.captures.keys() - self.view.pods.keys():
-            self._release(uid)
-
-    def _has_changed(self, uid: str) -> bool:
-        wanted, captured = self.view.pods[uid], self._captured_as[uid]
-        return (
-            wanted.netns != captured.netns
-            or wanted.addresses != captured.addresses
-            or wanted.service_account != captured.service_account
-            or _is_replaced(Path(captured.netns or ""), self.captures[uid].netns_fd)
-        )
-
-    def _give_up_addresses(self, uid: str) -> None:
-        """Let go of the addresses that a captured pod has no more, and no others."""
-        held, wanted = self.captures[uid], self.view.pods[uid]
-        kept = [address for address in held.addresses if address in wanted.addresses]
-        if len(kept) < len(held.addresses):
-            netns = Path(self._captured_as[uid].netns or "")
-            with contextlib.suppress(PodlockError):  # told when it is captured again
-                self.captures[uid] = self._enrolment.capture(uid, netns, kept)
-
-    def _capture(self, uid: str, pod: Workload) -> None:
-        try:
-            capture = self._enrolment.capture(uid, Path(pod.netns or ""), pod.addresses)
-        except PodlockError as error:
-            if self.waiting.get(uid) != str(error):
-                self._note("capture-failed", pod.key, str(error))
-                self._announcer.refused(pod, str(error))
-            self.waiting[uid] = str(error)
-            return
-        self.captures[uid] = capture
-        self._captured_as[uid] = pod
-        try:
-            self.workers.broadcast(*self._captured(uid))
-        except KernelError as error:  # no descriptors left; the capture comes again
-            del self.captures[uid], self._captured_as[uid]
-            self.waiting[uid] = str(error)
-            return
-        self.waiting.pop(uid, None)
-        text = f"in the mesh as {self._identity(pod)}"
-        # The kernel makes the namespace's inode when it makes the namespace.
-        age = time.time() - os.fstat(capture.netns_fd).st_ctime
-        self._note("captured", pod.key, text, age_seconds=round(age, 4))
-        self._announcer.captured(pod, text)
-
-    def _release(self, uid: str) -> None:
-        pod = self._captured_as.pop(uid)
-        self.workers.broadcast(instructions.PodReleased(uid))
-        try:
-            self._enrolment.release(self.captures.pop(uid))
-        except PodlockError as error:
-            self._note("release-failed", pod.key, str(error))
-        else:
-            self._note("released", pod.key, "left the mesh")
-
     def _judge_direct(self) -> None:
         if self.direct is None:
             return
@@ -320,7 +233,7 @@ class Control:
             s.identity for s in self.allegiance.renewer.report() if s.state in USABLE
         ]
         self.direct.refresh(
-            world_of(self.view, self.captures, self.config.trust_domain, valid)
+            world_of(self.view, self.enrolled.captures, self.config.trust_domain, valid)
         )
 
     # What the workers are told.
@@ -330,22 +243,7 @@ class Control:
         for instruction in self.allegiance.told():
             yield instruction, ()
         yield self._world, ()
-        for uid in self.captures:
-            yield self._captured(uid)
-
-    def _captured(self, uid: str) -> tuple[instructions.PodCaptured, Sequence[int]]:
-        capture, pod = self.captures[uid], self._captured_as[uid]
-        message = instructions.PodCaptured(
-            uid=uid,
-            name=pod.key,
-            identity=self._identity(pod),
-            netns_cookie=capture.netns_cookie,
-            addresses=capture.addresses,
-            policy=self.view.policies[uid],
-            outbound_listeners=len(capture.outbound),
-        )
-        listeners = (capture.tunnel, capture.inbound, *capture.outbound)
-        return message, (capture.netns_fd, *(sock.fileno() for sock in listeners))
+        yield from self.enrolled.told(self.view)
 
     def _tell_world(self) -> None:
         """Who has the last world gets what changed; nothing where nothing did."""
@@ -398,9 +296,6 @@ class Control:
             f"process {worker.pid} ended, and {lost} connections with it",
         )
 
-    def _identity(self, pod: Workload) -> SpiffeId:
-        return pod.identity(self.config.trust_domain)
-
     def _note(self, kind: str, subject: str, text: str, **facts: object) -> None:
         self.events.add(kind, subject, text, time.time())
         log.info(kind, object=subject, message=text, **facts)
@@ -408,17 +303,3 @@ class Control:
 
 def _manifests_in(directory: Path) -> ObjectsFrom:
     return {"source": "manifests", "place": str(directory), "not_installed": []}
-
-
-def _is_replaced(path: Path, held: int) -> bool:
-    """
-    Whether a pod's namespace was made anew under the same name.
-
-    A path that is gone is no such thing: the pod may live on without its name.
-    """
-    try:
-        now = path.stat()
-    except OSError:
-        return False
-    then = os.fstat(held)
-    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)

@@ -18,6 +18,7 @@ from agent.kube import directory
 from agent.kube.access import Access, InvalidAccess, in_cluster, parse_kubeconfig
 from agent.kube.announcer import Announcer as ApiAnnouncer
 from agent.kube.client import Client
+from agent.kube.condition_writer import ConditionWriter
 from agent.kube.manifests import Change
 from agent.kube.resources import of_authority, of_node
 from agent.kube.source import Source
@@ -105,8 +106,10 @@ class ApiServer:
 
         def told(change: Change) -> None:
             on_change(change)
-            # Only now: what is captured holds its namespace by itself.
-            self._namespaces.keep({pod.uid for pod in self._source.own_pods()})
+            # Only now: what is captured holds its namespace by itself. A Job's pod is
+            # there for hours after its end, and would keep its namespace for as long.
+            pods = self._source.own_pods()
+            self._namespaces.keep({pod.uid for pod in pods if not pod.finished})
 
         async with trio.open_nursery() as nursery:
             await nursery.start(self._source.run, told)
@@ -151,9 +154,16 @@ async def node_objects(config: Config) -> AsyncIterator[Surroundings]:
             netns_of=namespaces.netns_of,
             addresses_of=namespaces.addresses_of,
         )
-        announcer = ApiAnnouncer(
-            *(client, config.node, source.own_pods), chance=chance, clock=utc_now
+        conditions = ConditionWriter(
+            client, source.policies, chance=chance, clock=utc_now
         )
+        announcer = ApiAnnouncer(
+            *(client, config.node, source.own_pods),
+            chance=chance,
+            clock=utc_now,
+            judged=conditions.judged,
+        )
+        nursery.start_soon(conditions.run)
         nursery.start_soon(announcer.run)
         try:
             api_server = ApiServer(client.server, source, namespaces, announcer)

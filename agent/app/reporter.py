@@ -92,8 +92,8 @@ class ControlReporter:
                 "trust_version": control.workers.trust_version or None,
             },
             "counts": {
-                "captured": len(control.captures),
-                "waiting": len(control.waiting),
+                "captured": len(control.enrolled.captures),
+                "waiting": len(control.enrolled.waiting),
                 **control.ledger.counts(),
                 "audited": control.seen.audited,
             },
@@ -118,7 +118,7 @@ class ControlReporter:
         found: list[documents.Workload] = []
         peers = {peer.uid: peer for peer in control.view.directory.peers.values()}
         for uid, pod in control.view.pods.items():
-            captured = uid in control.captures
+            captured = uid in control.enrolled.captures
             found.append(
                 {
                     "uid": uid,
@@ -128,7 +128,7 @@ class ControlReporter:
                     "identity": str(pod.identity(control.config.trust_domain)),
                     "addresses": [str(ip) for ip in pod.addresses],
                     "state": "captured" if captured else "waiting",
-                    "reason": control.waiting.get(uid),
+                    "reason": control.enrolled.waiting.get(uid),
                 }
             )
         for uid, peer in peers.items():

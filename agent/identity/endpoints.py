@@ -41,7 +41,7 @@ from agent.identity.limits import Rate, RateLimits, TooManyRequests
 from agent.identity.overview import StateView
 from agent.identity.refusals import refusal_of
 from agent.identity.report import MAX_REPORT_BYTES, TrustReport
-from agent.identity.reviewing import TokenReviewer
+from agent.identity.reviewing import CallersUnknown, TokenReviewer
 from agent.identity.spiffe_bundle import format_document, published
 from agent.identity.token import AdminCaller, Caller, TokenFault, TokenRefused
 from agent.identity.trust import UNREADABLE, TrustDocument
@@ -58,6 +58,9 @@ from agent.log import logger
 # A PEM request of the largest CSR that check_csr takes.
 MAX_BODY_BYTES: Final = 32 * 1024
 HEARTBEAT: Final = timedelta(seconds=15)
+# Tokens of one address that are refused, or not judged yet. Whoever reaches the port
+# may send some; to judge one can take an API server, which the nodes need as well.
+STRANGERS: Final = Rate(per_second=1.0, burst=64)
 # Agents have one each; who knows the address may ask, so there is a limit.
 MAX_STREAMS: Final = 8192
 
@@ -94,6 +97,7 @@ class IdentityService:
         self._reviewer = reviewer
         self._limits = limits or Limits()
         self._rates = RateLimits(self._limits.rate)
+        self._strangers = RateLimits(STRANGERS)
         self._state = state
         self._busy = 0
         self._deadline = request_deadline
@@ -231,9 +235,19 @@ class IdentityService:
                 yield trust.format()
 
     async def _caller(self, scope: Message) -> Caller:
-        """Who asks, if not too often. Raises: TokenRefused, TooManyRequests."""
+        """
+        Who asks, if not too often.
+
+        Raises: TokenRefused, CallersUnknown, TooManyRequests.
+        """
+        address = _address(scope)
+        self._strangers.take(address, trio.current_time())
         try:
             caller = await self._reviewer.review(_bearer(scope))
+            self._strangers.give_back(address)
+        except CallersUnknown:
+            self._strangers.give_back(address)
+            raise
         except TokenRefused as refused:
             self._log.warning(
                 "caller refused",
@@ -251,6 +265,11 @@ class IdentityService:
 
 
 STREAM: Final = ("GET", "/v1/bundle/stream")
+
+
+def _address(scope: Message) -> str:
+    host, _port = scope.get("client") or ("an unknown address", 0)
+    return str(host)
 
 
 def _bearer(scope: Message) -> str:

@@ -60,3 +60,8 @@ class RateLimits:
         if bucket.left < 1:
             raise TooManyRequests(name, (1 - bucket.left) / self._rate.per_second)
         bucket.left -= 1
+
+    def give_back(self, name: str) -> None:
+        """A request that was taken and counts for nothing after all."""
+        if bucket := self._buckets.get(name):
+            bucket.left = min(self._rate.burst, bucket.left + 1)

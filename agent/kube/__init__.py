@@ -11,6 +11,8 @@ Where we learn of objects: Kubernetes manifests in a directory, or an API server
     client                     ~ who we are to the API server, and requests to it
     reflector, source          ~ one task a resource; all of them as one Change
     marks, announcer           ~ what is written to pods, and Events
+    conditions,
+    condition_writer           ~ what is wrong with a policy, in its status
     token_review               ~ who bears a ServiceAccount token
     shared_state               ~ an authority's state for all its replicas
 """

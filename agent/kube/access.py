@@ -126,6 +126,11 @@ def parse_kubeconfig(data: bytes, base: Path) -> Access:
         raise InvalidAccess(f"more than {MAX_KUBECONFIG_BYTES} bytes")
     try:
         config = msgspec.convert(yaml.safe_load(data), _Kubeconfig)
+    except yaml.MarkedYAMLError as error:
+        # In its own words it shows the line, which may be the token's.
+        at = error.problem_mark or error.context_mark
+        where = f"line {at.line + 1}: " if at else ""
+        raise InvalidAccess(f"no kubeconfig: {where}{error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidAccess(f"no kubeconfig: {error}") from error
     context = _named(config.contexts, config.current_context, "contexts").context

@@ -1,15 +1,18 @@
 """
 Writes marks and Events, beside everything else: control never waits for it.
 
-A mark is tried until it is right. An Event is for people: one try, and what does not
-fit into the queue is counted and dropped.
+A mark is tried until it is right, each pod's by itself: peers speak plaintext to a pod
+without one, so it waits for no other that cannot have its own. An Event is for people:
+one try, and what does not fit into the queue is counted and dropped.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Final, Protocol
 
 import msgspec
@@ -19,6 +22,7 @@ from agent.kube.client import ApiFailed
 from agent.kube.failure import FailureKind, pause_seconds
 from agent.kube.marks import MERGE_PATCH, EventType, Mark, differences, event_document
 from agent.log import logger
+from agent.policy.problem import Problem
 from agent.workload.model import Workload
 
 log = logger()
@@ -32,11 +36,25 @@ ECHO_SECONDS: Final = 30.0
 GONE: Final = frozenset({FailureKind.ABSENT, FailureKind.CONFLICT, FailureKind.INVALID})
 
 
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """A mark that was written, or could not be; its turn comes again at `again_at`."""
+
+    mark: Mark
+    again_at: float
+    failures: int = 0
+    fault: str = ""
+
+
 class Writer(Protocol):
     """What is asked of a client."""
 
     async def send(self, method: str, path: str, body: bytes, kind: str = ...) -> bytes:
         """Raises: ApiFailed."""
+
+
+def _ignore(_problems: Sequence[Problem]) -> None:
+    """Nobody writes it."""
 
 
 class Announcer:
@@ -50,6 +68,7 @@ class Announcer:
         *,
         chance: Callable[[], float],
         clock: Callable[[], datetime],
+        judged: Callable[[Sequence[Problem]], None] = _ignore,
     ) -> None:
         """`own_pods`: this node's pods, as they are known now."""
         self._api = api
@@ -57,11 +76,12 @@ class Announcer:
         self._own_pods = own_pods
         self._chance = chance
         self._clock = clock
+        self.judged = judged
         self._captured: frozenset[str] = frozenset()
         self._wanted: frozenset[str] = frozenset()
         self._is_told = False
         self._changed = trio.Event()
-        self._written: dict[str, tuple[Mark, float]] = {}
+        self._tries: dict[str, _Try] = {}
         self._events: deque[tuple[Workload, EventType, str, str]] = deque()
         self._queued = trio.Event()
         self.dropped_events = 0
@@ -95,44 +115,48 @@ class Announcer:
             nursery.start_soon(self._send_events)
 
     async def _keep_marks(self) -> None:
-        attempt = 0
         while True:
-            failed = await self._write_marks() if self._is_told else None
-            if failed is None:
-                attempt, self.fault = 0, ""
+            if self._is_told:
+                await self._write_marks()
+            again_at = min(
+                (each.again_at for each in self._tries.values()), default=inf
+            )
+            with trio.move_on_at(again_at):
                 await self._changed.wait()
-                self._changed = trio.Event()
-                continue
-            if str(failed) != self.fault:
-                log.warning("marks not written", reason=str(failed))
-            self.fault = str(failed)
-            await trio.sleep(pause_seconds(failed.failure, attempt, self._chance()))
-            attempt += 1
+            self._changed = trio.Event()
 
-    async def _write_marks(self) -> ApiFailed | None:
-        """Write all that differ; the last failure, if one is to be tried again."""
-        last: ApiFailed | None = None
+    async def _write_marks(self) -> None:
+        """Write all that differ and whose turn it is; each fails by itself."""
         pods = list(self._own_pods())
         marks = differences(pods, self._captured, self._wanted)
         wrong = {mark.uid: mark for mark in marks}
         # The watch has told of these; the others are on their way back to us.
-        oldest = trio.current_time() - ECHO_SECONDS
-        self._written = {
-            uid: (mark, at)
-            for uid, (mark, at) in self._written.items()
-            if wrong.get(uid) == mark and at > oldest
+        self._tries = {
+            uid: each
+            for uid, each in self._tries.items()
+            if wrong.get(uid) == each.mark
         }
         for mark in marks:
-            if mark.uid in self._written:
-                continue
-            try:
-                await self._api.send("PATCH", mark.path, mark.body, MERGE_PATCH)
-            except ApiFailed as error:
-                if error.failure.kind not in GONE:
-                    last = error
-                    continue
-            self._written[mark.uid] = (mark, trio.current_time())
-        return last
+            before = self._tries.get(mark.uid)
+            if before is None or trio.current_time() >= before.again_at:
+                self._tries[mark.uid] = await self._try(mark, before)
+        faults = (each.fault for each in self._tries.values() if each.fault)
+        fault = next(faults, "")
+        if fault and fault != self.fault:
+            log.warning("marks not written", reason=fault)
+        self.fault = fault
+
+    async def _try(self, mark: Mark, before: _Try | None) -> _Try:
+        try:
+            await self._api.send("PATCH", mark.path, mark.body, MERGE_PATCH)
+        except ApiFailed as error:
+            # One that is here still, after a while, is not gone.
+            if before is not None or error.failure.kind not in GONE:
+                failures = before.failures if before else 0
+                pause = pause_seconds(error.failure, failures, self._chance())
+                again_at = trio.current_time() + pause
+                return _Try(mark, again_at, failures + 1, str(error))
+        return _Try(mark, trio.current_time() + ECHO_SECONDS)
 
     async def _send_events(self) -> None:
         while True:

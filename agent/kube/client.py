@@ -209,7 +209,8 @@ class Client:
             self._token, self._token_fault = _checked_token(read), ""
         except (OSError, InvalidAccess) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self._token_fault = f"token file {source!s}: {reason}"
+            where = f"token file {source}" if isinstance(source, Path) else "the token"
+            self._token_fault = f"{where}: {reason}"
             if not self._token:
                 failure = Failure(FailureKind.UNAUTHORIZED, self._token_fault)
                 raise ApiFailed(failure) from error

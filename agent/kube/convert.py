@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -34,9 +35,10 @@ from agent.workload.model import (
 from agent.workload.registry import MESH_LABEL
 
 # The path of a pod's network namespace. In a directory of manifests its writer is
-# trusted with it; a source that others write to must take it out, or whoever may
-# annotate a pod could name another pod's.
+# trusted with it; at an API server whoever may annotate a pod could name another pod's.
 NETNS_ANNOTATION: Final = "podlock.io/netns"
+# On the picture of a static pod. A node may make one in any namespace.
+MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 NODE_TOPOLOGY: Final = "kubernetes.io/hostname"
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
@@ -146,6 +148,18 @@ def _addresses(texts: Iterable[str], field: str) -> tuple[IPAddress, ...]:
 
 
 def pod(document: object) -> Workload:
+    """A pod of a manifest, which also says where its network namespace is."""
+    found = served_pod(document)
+    return replace(found, netns=_netns(found.annotations.get(NETNS_ANNOTATION)))
+
+
+def served_pod(document: object) -> Workload:
+    """
+    A pod of an API server.
+
+    No annotation can make it unreadable: its last good state would stay in force, and
+    with it, once the pod is finished, an address that has passed to another pod.
+    """
     pod = convert(document, kinds.PodKind)
     meta, spec, status = pod.metadata, pod.spec, pod.status
     texts = [address.ip for address in status.pod_ips]
@@ -168,7 +182,7 @@ def pod(document: object) -> Workload:
         meshed=meta.labels.get(MESH_LABEL) == "enabled",
         marked=meta.annotations.get(TUNNEL_MARK) == TUNNEL_HBONE,
         host_network=spec.host_network,
-        netns=_netns(meta.annotations.get(NETNS_ANNOTATION)),
+        static=MIRROR_ANNOTATION in meta.annotations,
         ready=not unready and not meta.deletion_timestamp,
         finished=status.phase in ("Succeeded", "Failed"),
     )

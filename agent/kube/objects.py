@@ -22,6 +22,7 @@ from agent.kube.convert import (
     namespace,
     node,
     pod,
+    served_pod,
     service,
     without_nulls,
 )
@@ -98,7 +99,7 @@ def read(document: object, source: str) -> Reading:
 def read_json(raw: bytes, group: str, kind: str, source: str) -> Reading:
     """Read one object of a kind that is known from where it came: an API server."""
     try:
-        value = _READERS[group, kind].read(raw)
+        value = _SERVED_READERS[group, kind].read(raw)
     except (InvalidObject, *_UNREADABLE) as error:
         field = error.field if isinstance(error, InvalidObject) else ""
         text = error.message if isinstance(error, InvalidObject) else str(error)
@@ -216,3 +217,4 @@ _READERS: Final[Mapping[tuple[str, str], _Reader]] = {
         for kind in POLICY_KINDS
     },
 }
+_SERVED_READERS: Final = {**_READERS, ("", "Pod"): _Reader(("v1",), served_pod)}

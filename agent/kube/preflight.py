@@ -19,6 +19,7 @@ from agent.findings import Finding
 from agent.kube.client import ApiFailed
 from agent.kube.failure import FailureKind
 from agent.kube.resources import Resource, Served
+from agent.policy.kinds import POLICY_GROUPS
 
 PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 # Certificates begin two minutes back, for clocks that differ.
@@ -72,7 +73,12 @@ def rights(resources: Iterable[Resource]) -> tuple[Right, ...]:
         for served in _newest(resources)
         for verb in ("list", "watch")
     )
-    return (*dict.fromkeys(reads), *WRITES)
+    conditions = (
+        Right("patch", served.group, f"{served.plural}/status")
+        for served in _newest(resources)
+        if served.group in POLICY_GROUPS
+    )
+    return (*dict.fromkeys(reads), *WRITES, *conditions)
 
 
 def _newest(resources: Iterable[Resource]) -> Iterator[Served]:

@@ -40,6 +40,7 @@ log = logger()
 
 # A watch that ends sooner than this, and told nothing, is a fault and not a turn.
 SHORTEST_WATCH_SECONDS: Final = 1.0
+READY_PATH: Final = "/readyz"
 
 News = Listed | Stored | Removed
 
@@ -107,6 +108,10 @@ class Reflector:
             if self._served is None:
                 self._served = await self._discover()
             if self._served is None:
+                # A server that starts answers before it knows its custom resources.
+                await self._require_ready()
+                self._served = await self._discover()
+            if self._served is None:
                 return self._missing()
             match self._watch.next_request(self.chance()):
                 case ListRequest(query):
@@ -168,6 +173,15 @@ class Reflector:
         except InvalidDiscovery as error:
             raise ApiFailed(Failure(FailureKind.GARBAGE, str(error))) from error
         return None
+
+    async def _require_ready(self) -> None:
+        """Raises: ApiFailed for a server that says that it is not ready."""
+        try:
+            await self.api.get(READY_PATH)
+        except ApiFailed as error:
+            # Something between us and the server may pass on the API alone.
+            if error.failure.kind is not FailureKind.ABSENT:
+                raise
 
     def _missing(self) -> Failure:
         names = ", ".join(served.title for served in self.resource.candidates[:1])

@@ -69,6 +69,7 @@ class Resource:
 OWN_PODS: Final = "pods of this node"
 MESHED_PODS: Final = "meshed pods of other nodes"
 ALL_PODS: Final = "pods"
+NAMESPACES: Final = "namespaces"
 
 _PODS: Final = (Served("", "v1", "pods", "Pod"),)
 # What older servers have: v1 came with Kubernetes 1.21, v1beta1 went with 1.25.
@@ -91,7 +92,7 @@ def of_node(node: str) -> tuple[Resource, ...]:
             (Served("", "v1", "nodes", "Node"),),
             (("fieldSelector", f"metadata.name={node}"),),
         ),
-        Resource("namespaces", (Served("", "v1", "namespaces", "Namespace"),)),
+        Resource(NAMESPACES, (Served("", "v1", "namespaces", "Namespace"),)),
         Resource("services", (Served("", "v1", "services", "Service"),)),
         Resource("endpoints of services", _ENDPOINTS),
         *_policies(),

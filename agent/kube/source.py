@@ -19,11 +19,19 @@ from typing import Final
 import trio
 
 from agent.addresses import IPAddress
+from agent.kube.conditions import Finding
 from agent.kube.manifests import Change, collect
 from agent.kube.reflector import Api, News, Reflector
-from agent.kube.resources import ALL_PODS, MESHED_PODS, OWN_PODS, Resource, Served
+from agent.kube.resources import (
+    ALL_PODS,
+    MESHED_PODS,
+    NAMESPACES,
+    OWN_PODS,
+    Resource,
+    Served,
+)
 from agent.kube.store import Store, merged
-from agent.kube.trim import Trim, authorized_pod, far_pod, own_pod, policy
+from agent.kube.trim import Trim, authorized_pod, far_pod, namespace, own_pod, policy
 from agent.policy.problem import Problem
 from agent.workload.model import Workload
 
@@ -38,6 +46,7 @@ _TRIMS: Final[dict[str, Trim]] = {
     OWN_PODS: own_pod,
     MESHED_PODS: far_pod,
     ALL_PODS: authorized_pod,
+    NAMESPACES: namespace,
 }
 
 NetnsOf = Callable[[str], str | None]
@@ -148,6 +157,10 @@ class Source:
         entries = store.entries.values() if store else ()
         return [e.value for e in entries if isinstance(e.value, Workload)]
 
+    def policies(self) -> list[Finding]:
+        """Every policy with what its status says; for who writes into it."""
+        return [found for store in self._stores.values() for found in store.findings]
+
     def missing(self) -> list[str]:
         """Why there is no Change yet, or not the latest: for people."""
         waiting = [
@@ -198,7 +211,7 @@ class Source:
         namespace itself says counts until then, unless it is `claimed`: somebody's by
         the API server's word, who else could be robbed of it.
         """
-        if pod.host_network or pod.finished:
+        if pod.host_network or pod.static or pod.finished:
             return pod
         netns = self._netns_of(pod.uid)
         if netns is None:

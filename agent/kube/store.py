@@ -12,10 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from agent.kube.conditions import Finding, Standing, standing_of
 from agent.kube.objects import KubeObject, ObjectKey, Reading, read_json
 from agent.kube.resources import Served
 from agent.kube.trim import Trim, whole
 from agent.kube.watch import Item, Key, Listed, Removed, Stored
+from agent.policy.kinds import POLICY_GROUPS
+from agent.policy.objects import PolicyObject
 from agent.policy.problem import Problem
 
 SOURCE: Final = "API server"
@@ -30,6 +33,8 @@ class Entry:
     key: ObjectKey | None = None
     problems: tuple[Problem, ...] = ()
     was_first: bool = False
+    standing: Standing | None = None
+    """Of a policy: what its status says."""
 
 
 @dataclass(slots=True)
@@ -73,6 +78,12 @@ class Store:
         return True
 
     def _entry(self, item: Item, served: Served) -> Entry:
+        entry = self._read(item, served)
+        if served.group in POLICY_GROUPS:
+            entry.standing = standing_of(item, served)
+        return entry
+
+    def _read(self, item: Item, served: Served) -> Entry:
         reading = read_json(item.raw, served.group, served.kind, SOURCE)
         before = self.entries.get(item.key)
         if not reading.faults:
@@ -94,7 +105,7 @@ class Store:
             value = before.value  # the very same is compared at once later on
         if not cost:
             return Entry(item.version, value, key)
-        title = f"{SOURCE}: {key.kind} {key.namespace}/{key.name}"
+        title = f"{SOURCE}: {_title(key)}"
         return Entry(item.version, value, key, (Problem(title, "metadata", cost),))
 
     @property
@@ -107,9 +118,25 @@ class Store:
         )
 
     @property
+    def findings(self) -> Iterable[Finding]:
+        """Policies, each with its status and with what makes it unreadable."""
+        for entry in self.entries.values():
+            if entry.standing is None or entry.key is None:
+                continue
+            title = _title(entry.key)
+            if isinstance(entry.value, PolicyObject):
+                title = entry.value.title
+            yield Finding(title, entry.standing, entry.problems)
+
+    @property
     def problems(self) -> Iterable[Problem]:
         """What is wrong with single objects."""
         return (text for entry in self.entries.values() for text in entry.problems)
+
+
+def _title(key: ObjectKey) -> str:
+    kind = key.kind.partition(".")[0]
+    return f"{kind} {key.namespace}/{key.name}"
 
 
 def merged(stores: Iterable[Store]) -> Mapping[ObjectKey, KubeObject]:

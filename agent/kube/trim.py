@@ -17,7 +17,7 @@ import msgspec
 from agent.kube.convert import NETNS_ANNOTATION
 from agent.kube.objects import KubeObject
 from agent.policy.objects import PolicyMetadata, PolicyObject
-from agent.workload.model import NamedPort, Workload
+from agent.workload.model import NamedPort, Namespace, Workload
 
 # Whose annotations on a pod mean anything here.
 _DOMAINS: Final = ("podlock.io", "linkerd.io", "istio.io")
@@ -78,6 +78,18 @@ def authorized_pod(value: KubeObject) -> tuple[KubeObject, str]:
     if not isinstance(value, Workload):
         return value, ""
     return replace(_stranger(value), addresses=()), ""
+
+
+def namespace(value: KubeObject) -> tuple[KubeObject, str]:
+    """A namespace; each agent has all of them, so annotations of others have an end."""
+    if not isinstance(value, Namespace):
+        return value, ""
+    size = sum(len(name) + len(text) for name, text in value.annotations.items())
+    if size <= MAX_FAR_BYTES:
+        return value, ""
+    told = f"annotations of over {MAX_FAR_BYTES} characters: those that are not ours "
+    rest = "are not kept, and podlock authz suggest leaves them out"
+    return replace(value, annotations=_known(value.annotations)), told + rest
 
 
 def policy(value: KubeObject) -> tuple[KubeObject, str]:

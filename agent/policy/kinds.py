@@ -90,3 +90,4 @@ POLICY_KINDS: Final = (
         ("pa",),
     ),
 )
+POLICY_GROUPS: Final = frozenset(kind.group for kind in POLICY_KINDS)

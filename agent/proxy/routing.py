@@ -65,14 +65,19 @@ def route(
     """
     Decide the route of a connection to `original`.
 
-    Raises: NoRoute for a Service without a ready endpoint, a Service address on a
-    port it does not have, and the agent's own ports on a meshed workload.
+    Raises: NoRoute for a Service without a ready endpoint or whose endpoint is a
+    Service's address, a Service address on a port it does not have, and the agent's own
+    ports on a meshed workload.
     """
     service = directory.service_at(original)
     if service is not None:
         if not service.endpoints:
             raise NoRoute(f"Service {service.name}: no ready endpoint for {original}")
         chosen = choose(service).address
+        if directory.owns(chosen.ip):
+            # kube-proxy would turn it to a pod that may be meshed, in plaintext.
+            text = f"its endpoint {chosen} is the address of a Service"
+            raise NoRoute(f"Service {service.name}: {text}")
         return _to(chosen, own_addresses, directory, service.name)
     if directory.owns(original.ip):
         raise NoRoute(f"{original}: the Service at this address has no such port")

@@ -14,6 +14,7 @@ from typing import Final
 from agent.errors import KernelError
 
 NAME: Final = "libbpf.so.1"
+_ENOTSUPP: Final = 524  # include/linux/errno.h: the kernel's own, unknown to libc
 
 _SIGNATURES: Final = {
     "bpf_obj_get": (ct.c_char_p,),
@@ -54,7 +55,8 @@ def library() -> ct.CDLL:
 
 
 def failed(what: str, code: int) -> KernelError:
-    return KernelError(f"{what}: {os.strerror(code)}")
+    said = "Not supported" if code == _ENOTSUPP else os.strerror(code)
+    return KernelError(f"{what}: {said}")
 
 
 def call(what: str, name: str, *arguments: object) -> int:

@@ -64,7 +64,7 @@ class PodNamespaces:
             self._never.add(_inode(proc / "1/ns/net"))
         self._held: dict[str, _Held] = {}
         self._missing: set[str] = set()
-        self._roots: list[Path] = []
+        self._roots: list[list[Path]] = []
         self._roots_at = -ROOTS_SECONDS
         self._pods: dict[str, list[Path]] = {}
         self._pods_at = -LOOK_SECONDS
@@ -186,25 +186,47 @@ class PodNamespaces:
     def _look(self, now: float) -> dict[str, list[Path]]:
         """Every pod's directory in every hierarchy, by uid."""
         if now - self._roots_at >= ROOTS_SECONDS:
-            self._roots = [
-                root for top in self._hierarchies for root in _roots_below(top)
-            ]
-            self._roots_at = now
+            self._roots, self._roots_at = _roots_below(self._hierarchies), now
         found: dict[str, list[Path]] = {}
-        for root in self._roots:
-            for directory in _with_classes(root):
-                uid = pod_cgroups.pod_uid(directory.name)
-                if uid is not None:
-                    found.setdefault(uid, []).append(directory)
+        for roots in self._roots:
+            found = _pods_of(roots) | found  # the one that is less deep counts
         return found
 
 
-def _roots_below(top: Path, depth: int = ROOT_DEPTH) -> Iterator[Path]:
-    for directory in _directories_in(top):
-        if pod_cgroups.is_root(directory.name):
-            yield directory
-        elif depth > 1:
-            yield from _roots_below(directory, depth - 1)
+def _roots_below(tops: Collection[Path]) -> list[list[Path]]:
+    """
+    The roots of kubelets by depth, the least first, in all hierarchies.
+
+    A deeper one is of a cluster in a container, whose pods may have the uids of ours
+    (a copy of a cluster). One that is not root's is of a user who was given a part of
+    the tree: a process there would be taken for whichever pod it names.
+    """
+    found: list[list[Path]] = []
+    level = list(tops)
+    for _ in range(ROOT_DEPTH):
+        below = [each for directory in level for each in _directories_in(directory)]
+        found.append([each for each in below if _is_root(each)])
+        level = [each for each in below if not pod_cgroups.is_root(each.name)]
+    return found
+
+
+def _is_root(directory: Path) -> bool:
+    if not pod_cgroups.is_root(directory.name):
+        return False
+    try:
+        return directory.stat().st_uid == os.geteuid()
+    except OSError:
+        return False  # it is gone again
+
+
+def _pods_of(roots: Collection[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for root in roots:
+        for directory in _with_classes(root):
+            uid = pod_cgroups.pod_uid(directory.name)
+            if uid is not None:
+                found.setdefault(uid, []).append(directory)
+    return found
 
 
 def _with_classes(root: Path) -> Iterator[Path]:

@@ -39,6 +39,7 @@ _NO_PREALLOC: Final = 1
 _SOCK_AT: Final = 64
 _INGRESS_IFINDEX_AT: Final = 64
 
+_NAME: Final = "podlock_try"
 _PASS: Final = asm.leave(1)
 _KEEP_CONTEXT: Final = asm.move(R6, R1)
 _HOOKS: Final = {hook.name: hook for hook in (*CGROUP_HOOKS, NETNS_HOOK)}
@@ -72,7 +73,7 @@ def _said(trial: Callable[[], None]) -> str | None:
     try:
         trial()
     except (KernelError, OSError) as error:
-        return str(error)
+        return str(error).removeprefix(f"load the program {_NAME}: ")
     return None
 
 
@@ -81,7 +82,7 @@ def _discard(_: object) -> None: ...
 
 @contextlib.contextmanager
 def _program(instructions: bytes, hook: Hook) -> Iterator[int]:
-    fd = pins.load("podlock_try", hook.program, hook.attach, instructions)
+    fd = pins.load(_NAME, hook.program, hook.attach, instructions)
     try:
         yield fd
     finally:
@@ -124,7 +125,7 @@ def _map(kind: int, entries: int, *, flags: int = 0, btf: int = 0) -> Iterator[i
     """Keys and values of 4 bytes; `btf` describes them, as type 1."""
     typed = 1 if btf else 0
     options = _MapOptions(ct.sizeof(_MapOptions), btf, typed, typed, 0, 0, flags)
-    create = ("bpf_map_create", kind, b"podlock_try", 4, 4, entries, ct.byref(options))
+    create = ("bpf_map_create", kind, _NAME.encode(), 4, 4, entries, ct.byref(options))
     fd = libbpf.call("make a map", *create)
     try:
         yield fd
@@ -195,7 +196,7 @@ def _assign() -> None:
 def _take() -> None:
     with _map(_LRU_HASH, 1) as entries:
         # The map owns a descriptor, and this one is closed above.
-        pinned = pins.PinnedMap(os.dup(entries), "podlock_try")
+        pinned = pins.PinnedMap(os.dup(entries), _NAME)
         try:
             pinned.put(bytes(4), bytes(4))
             if pinned.take(bytes(4)) is None or pinned.get(bytes(4)) is not None:

@@ -45,8 +45,10 @@ class Workload:
     `node` is "" until it is scheduled. `netns` is the path of its network namespace,
     where known. `meshed`, as parsed, is what the pod's own label says; the registry
     settles it with the namespace's. `marked`: the agent of its node says that it is
-    captured. A `finished` pod holds no address any more, whatever its status still
-    says; Kubernetes may have given it to another.
+    captured. A `static` pod is run from a file of its node, and its object is but a
+    picture of it: without a ServiceAccount, and so without an identity. A `finished`
+    pod holds no address any more, whatever its status still says; Kubernetes may have
+    given it to another.
     """
 
     uid: str
@@ -61,6 +63,7 @@ class Workload:
     meshed: bool = False
     marked: bool = False
     host_network: bool = False
+    static: bool = False
     netns: str | None = None
     ready: bool = True
     finished: bool = False

@@ -39,6 +39,7 @@ class NodeView:
     own and hold their `addresses` alone; a pod that holds none is here too, so that
     nothing leaves it in plaintext. `policies` and `identities` are theirs.
     `workloads`: every pod that runs, on any node, by key; meshed or not.
+    `policy_problems` are those of `problems` that every node finds: of policies alone.
     `unplaced` are to be enrolled too, by uid, once their namespace is known.
     """
 
@@ -49,6 +50,7 @@ class NodeView:
     problems: tuple[Problem, ...]
     workloads: tuple[Workload, ...] = ()
     unplaced: frozenset[str] = frozenset()
+    policy_problems: tuple[Problem, ...] = ()
 
 
 class Registry:
@@ -103,6 +105,7 @@ class Registry:
             identities=frozenset(pod.identity(self._trust_domain) for pod in pods),
             problems=tuple(dict.fromkeys(problems)),
             workloads=tuple(workloads),
+            policy_problems=self._rules.problems,
             unplaced=frozenset(
                 pod.uid
                 for pod in workloads
@@ -252,8 +255,12 @@ def _settled(
 
 
 def _is_meshed(pod: Workload, namespace: Namespace | None) -> bool:
-    """The pod's own label wins over its namespace's; host-network pods never are."""
-    if pod.host_network:
+    """
+    The pod's own label wins over its namespace's.
+
+    Pods on the host's network and static ones never are.
+    """
+    if pod.host_network or pod.static:
         return False
     by_namespace = namespace.labels.get(MESH_LABEL, "") if namespace else ""
     inherited = _MESH_VALUES.get(by_namespace, False)

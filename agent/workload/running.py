@@ -21,11 +21,16 @@ class Running:
         self._pods: frozenset[tuple[str, str, str]] = frozenset()
 
     def apply(self, workloads: Iterable[Workload]) -> None:
-        """These are all the pods; one on the host's network has no identity."""
+        """
+        These are all the pods.
+
+        One on the host's network has no identity. Nor has a static one: its node made
+        the object, in whichever namespace it liked.
+        """
         self._pods = frozenset(
             (pod.node, pod.namespace, pod.service_account)
             for pod in workloads
-            if pod.node and not pod.host_network and not pod.finished
+            if pod.node and not (pod.host_network or pod.static or pod.finished)
         )
 
     def runs_on(self, node: str, identity: SpiffeId) -> bool:

@@ -27,6 +27,11 @@ from agent.workload.model import (
     Workload,
 )
 
+# Ports times backends of one service. Without an end two small objects, a service of
+# many ports and a slice of many addresses, would fill every agent's memory. Kubernetes
+# is tested with 5,000 backends.
+MAX_ENDPOINTS: Final = 10_000
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
@@ -56,6 +61,7 @@ class Group:
 
 Ports = tuple[tuple[SocketAddress, VirtualService], ...]
 Backend = tuple[EndpointSlice, SliceEndpoint]
+_Placed = tuple[EndpointSlice, SliceEndpoint, IPAddress]
 Found = tuple[Ports, tuple[Problem, ...]]
 
 
@@ -117,7 +123,7 @@ class ServiceIndex:
         found: dict[SocketAddress, VirtualService] = {}
         for service in sorted(services, key=lambda service: service.key):
             ports, problems = self._ports(service)
-            self.problems += (p for p in problems if p not in self.problems)
+            self.problems += problems
             for at, made in ports:
                 holder = found.setdefault(at, made)
                 if holder is not made:
@@ -205,41 +211,58 @@ class _Backends:
     peers: Mapping[IPAddress, Peer] | None
     slices: Sequence[EndpointSlice] | None
     problems: list[Problem] = field(default_factory=list)
+    _places: dict[int, list[_Placed]] = field(default_factory=dict)
 
     def of(
         self, service: Service, port: ServicePort, ip: IPAddress
     ) -> Iterator[Endpoint]:
         """Backends of the same family as `ip`; a service never changes it."""
-        found = (
-            self._from_pods(service, port)
-            if self.slices is None
-            else self._from_slices(self.slices, service, port)
-        )
-        return (at for at in found if at.address.ip.version == ip.version)
+        if self.slices is not None:
+            if ip.version not in self._places:
+                found = self._usable(self.slices, service, ip.version)
+                self._places[ip.version] = found
+            return self._from_slices(self._places[ip.version], port)
+        of_pods = self._from_pods(service, port)
+        return (at for at in of_pods if at.address.ip.version == ip.version)
 
     def _peer_at(self, ip: IPAddress) -> Peer | None:
         assert self.peers is not None
         return self.peers.get(ip)
 
-    def _from_slices(
-        self, slices: Iterable[EndpointSlice], service: Service, port: ServicePort
-    ) -> Iterator[Endpoint]:
+    def _usable(
+        self, slices: Iterable[EndpointSlice], service: Service, version: int
+    ) -> list[_Placed]:
+        """The backends of one family, as many as a service of these ports may have."""
         ready = [
             (part, backend)
             for part in slices
             for backend in part.endpoints
             if backend.ready
         ]
-        for part, backend in self._near(service, ready):
-            for ip in backend.addresses:
-                peer = self._peer_at(ip)
-                if peer is not None and _is_another(backend, part.namespace, peer):
-                    # The slice is behind: this address is another pod's by now.
-                    continue
-                ports = part.ports if backend.ports is None else backend.ports
-                for named in ports:
-                    if named.name == port.name:
-                        yield _endpoint(ip, named.port, peer.uid if peer else None)
+        found = [
+            (part, backend, ip)
+            for part, backend in self._near(service, ready)
+            for ip in backend.addresses
+            if ip.version == version
+        ]
+        most = max(1, MAX_ENDPOINTS // len(service.ports))
+        if len(found) > most:
+            text = f"has {len(found)} IPv{version} backends; the first {most} are used"
+            self.problems.append(Problem(f"Service {service.key}", "", text))
+        return found[:most]
+
+    def _from_slices(
+        self, places: Iterable[_Placed], port: ServicePort
+    ) -> Iterator[Endpoint]:
+        for part, backend, ip in places:
+            peer = self._peer_at(ip)
+            if peer is not None and _is_another(backend, part.namespace, peer):
+                # The slice is behind: this address is another pod's by now.
+                continue
+            ports = part.ports if backend.ports is None else backend.ports
+            for named in ports:
+                if named.name == port.name:
+                    yield _endpoint(ip, named.port, peer.uid if peer else None)
 
     def _near(self, service: Service, ready: list[Backend]) -> list[Backend]:
         """

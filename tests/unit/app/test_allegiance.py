@@ -36,7 +36,7 @@ LATE = RevocationList.parse(
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("agent.app.control._is_replaced", lambda *_: False)
+    monkeypatch.setattr("agent.app.enrolled._is_replaced", lambda *_: False)
     made = Bench()
     yield made
     made.enrolment.close()

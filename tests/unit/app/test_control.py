@@ -54,11 +54,11 @@ class FakeEnrolment:
         self.held: dict[str, Capture] = {}
         self.refuse: str | None = None
         self.kept: set[str] = set()
+        self.places: list[tuple[str, str]] = []
         self._sockets: list[socket.socket] = []
 
-    def capture(
-        self, uid: str, _netns: Path, addresses: Sequence[IPAddress]
-    ) -> Capture:
+    def capture(self, uid: str, netns: Path, addresses: Sequence[IPAddress]) -> Capture:
+        self.places.append((uid, str(netns)))
         if uid == self.refuse:
             raise KernelError(f"pod {uid}: no more memory")
         for other in self.held.values():
@@ -97,10 +97,14 @@ class FakeAnnouncer:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.policies: list[Problem] = []
         self.meshes: list[tuple[set[str], set[str]]] = []
 
     def in_mesh(self, captured: Iterable[str], wanted: Iterable[str]) -> None:
         self.meshes.append((set(captured), set(wanted)))
+
+    def judged(self, problems: Sequence[Problem]) -> None:
+        self.policies = list(problems)
 
     def captured(self, pod: Workload, note: str) -> None:
         self.told.append(f"captured {pod.key}: {note}")
@@ -142,7 +146,7 @@ class Bench:
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("agent.app.control._is_replaced", lambda *_: False)
+    monkeypatch.setattr("agent.app.enrolled._is_replaced", lambda *_: False)
     made = Bench()
     yield made
     made.enrolment.close()
@@ -175,11 +179,11 @@ class TestACapturedPod:
         bench.adopt(pod("web", "10.0.0.1"))
         bench.enrolment.refuse = "u-web"
         bench.adopt(pod("web", "10.0.0.9"))
-        assert "u-web" in bench.control.captures
-        assert "no more memory" in bench.control.waiting["u-web"]
+        assert "u-web" in bench.control.enrolled.captures
+        assert "no more memory" in bench.control.enrolled.waiting["u-web"]
         bench.enrolment.refuse = None
         bench.control.reconcile()
-        assert not bench.control.waiting
+        assert not bench.control.enrolled.waiting
         assert bench.enrolment.steps[-1] == "capture u-web 10.0.0.9"
 
     def test_is_released_when_it_leaves(self, bench: Bench) -> None:
@@ -200,6 +204,25 @@ class TestACapturedPod:
             "u-web": (parse_ip("10.0.0.2"),),
             "u-batch": (parse_ip("10.0.0.1"),),
         }
+
+    def test_gives_up_an_address_where_it_is_held(self, bench: Bench) -> None:
+        """
+        Its old path is of no use: a sandbox that is made anew gets another, and the
+        number in the old one may be a new pod's by now.
+        """
+        old, new = "/proc/self/fd/7", "/proc/self/fd/12"
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=old))
+        held = bench.enrolment.held["u-web"].netns_fd
+        bench.enrolment.places.clear()
+        bench.adopt(
+            replace(pod("web", "10.0.0.9"), netns=new),
+            replace(pod("late", "10.0.0.1"), netns=old),
+        )
+        assert bench.enrolment.places == [
+            ("u-web", f"/proc/self/fd/{held}"),
+            ("u-late", old),
+            ("u-web", new),
+        ]
 
 
 class TestTheWorld:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -13,7 +15,41 @@ from agent.config import ConfigError, resolve
 from agent.kube.access import InvalidAccess
 from agent.kube.announcer import Announcer
 from agent.kube.manifests import Change
+from agent.kube.source import Source
+from agent.policy.problem import Problem
+from agent.redirect.pod_namespaces import PodNamespaces
+from agent.workload.model import Workload
 from tests.cluster.credentials import Authority
+from tests.unit.workload.samples import pod
+
+
+class FakeSource:
+    """Tells of one Change and has these pods."""
+
+    def __init__(self, pods: list[Workload]) -> None:
+        self._pods = pods
+
+    async def run(
+        self,
+        on_change: Callable[[Change], None],
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        on_change(Change())
+        task_status.started()
+
+    def own_pods(self) -> list[Workload]:
+        return self._pods
+
+
+class FakeNamespaces:
+    """Remembers whose are to be held."""
+
+    def __init__(self) -> None:
+        self.uids: set[str] = set()
+
+    def keep(self, uids: Collection[str]) -> None:
+        self.uids = set(uids)
 
 
 class TestManifests:
@@ -58,11 +94,28 @@ class TestApiServer:
                 "api-server",
                 "https://127.0.0.1:1",
             )
+            problem = Problem("Server shop/api", "spec.port", "why")
+            surroundings.announcer.judged([problem])
             surroundings.announcer.fault = "the API server does not permit it"
             (*_, last) = surroundings.source.missing()
             assert last == (
                 "captured pods are not marked: the API server does not permit it"
             )
+
+    async def test_a_finished_pod_holds_no_namespace(self) -> None:
+        """The kernel frees it when the pod ends, not when its object is deleted."""
+        pods = [pod("shop/web"), pod("shop/job", finished=True)]
+        source, kept = FakeSource(pods), FakeNamespaces()
+        server = ApiServer(
+            "https://api",
+            cast("Source", source),
+            cast("PodNamespaces", kept),
+            cast("Announcer", None),
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run, lambda _: None)
+            nursery.cancel_scope.cancel()
+        assert kept.uids == {"uid-shop-web"}
 
     async def test_a_kubeconfig_that_cannot_be_used(self, tmp_path: Path) -> None:
         """Missing, unreadable as such, or naming files that are not there."""

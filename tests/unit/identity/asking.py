@@ -63,12 +63,16 @@ async def ask(
     *,
     headers: dict[bytes, bytes] = BEARER,
     content: bytes | AsyncIterator[bytes] | None = None,
+    client: str = "10.0.0.1",
 ) -> httpx.Response:
-    transport = httpx.ASGITransport(app=app or service())  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(
+        app=app or service(),  # type: ignore[arg-type]
+        client=(client, 40_000),
+    )
     async with httpx.AsyncClient(
         transport=transport, base_url="https://identity", trust_env=False
-    ) as client:
-        return await client.request(method, path, headers=headers, content=content)
+    ) as caller:
+        return await caller.request(method, path, headers=headers, content=content)
 
 
 def reason(response: httpx.Response) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -11,9 +12,15 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from agent.identity.asgi import Message
-from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Limits
+from agent.identity.endpoints import (
+    MAX_BODY_BYTES,
+    STRANGERS,
+    IdentityService,
+    Limits,
+)
 from agent.identity.limits import Rate
 from agent.identity.report import TrustReport
+from agent.identity.reviewing import JoinTokens
 from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle
 from agent.identity.spiffe_bundle import parse as parse_spiffe
 from agent.identity.token import Caller
@@ -22,6 +29,7 @@ from tests.unit.identity.asking import (
     ADMIN,
     AUTHORITY,
     BEARER,
+    KEY,
     TOKEN,
     ask,
     body,
@@ -32,6 +40,8 @@ from tests.unit.identity.asking import (
 from tests.unit.identity.parts import (
     API,
     BATCH,
+    NOW,
+    TD,
     MemoryAudit,
     at_work,
     make_authority,
@@ -340,6 +350,51 @@ async def test_limits_one_node_and_not_the_others() -> None:
     assert [line["reason"] for line in lines] == ["rate"]
     assert app.issuance.counts["http:429:too_many_requests"] == 1
     assert (await ask("GET", "/v1/state", app, headers=ADMIN)).status_code == 200
+
+
+async def test_a_flood_of_bad_tokens_is_not_judged(autojump_clock: MockClock) -> None:
+    """
+    From one address: a node elsewhere is served meanwhile, and one at that address
+    as soon as the flood ends. A good token costs nothing.
+    """
+    app = service()
+    judge = Judge()
+    app._reviewer = judge
+    bad = {b"authorization": b"Bearer nonsense"}
+    told: Counter[int] = Counter()
+
+    async def flood() -> None:
+        response = await ask("POST", "/v1/sign", app, headers=bad)
+        told[response.status_code] += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(1000):
+            nursery.start_soon(flood)
+    assert told == {401: STRANGERS.burst, 429: 1000 - STRANGERS.burst}
+    assert judge.asked == STRANGERS.burst
+    content = encoded(body())
+    elsewhere = await ask("POST", "/v1/sign", app, content=content, client="10.0.0.9")
+    assert elsewhere.status_code == 200
+    await trio.sleep(2)
+    for _ in range(STRANGERS.burst + 10):
+        response = await ask("POST", "/v1/sign", app, content=content)
+        assert response.status_code == 200
+
+
+class Judge:
+    """Takes its time, as an API server does, and counts."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._callers = JoinTokens(KEY, TD, clock=lambda: NOW)
+
+    async def review(self, token: str) -> Caller:
+        self.asked += 1
+        await trio.sleep(0.1)
+        return await self._callers.review(token)
+
+    async def spend(self, caller: Caller) -> None:
+        await self._callers.spend(caller)
 
 
 async def test_limits_what_is_in_hand_at_once() -> None:

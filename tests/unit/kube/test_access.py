@@ -128,3 +128,14 @@ def test_in_a_pod() -> None:
 def test_secrets_cannot_print() -> None:
     """A token or key never comes out in a message."""
     assert "secret" not in repr(Access("https://api", token=b"secret"))
+
+
+@pytest.mark.parametrize("line", [b'"secret', b"secret: x", b"[secret]", b"%secret"])
+def test_a_broken_kubeconfig_is_told_without_what_it_holds(line: bytes) -> None:
+    """The line is named; what stands there may be a token."""
+    data = b"users:\n- user:\n    token: " + line + b"\n  name: [u\n"
+    with pytest.raises(InvalidAccess) as caught:
+        parse_kubeconfig(data, BASE)
+    assert "line " in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None

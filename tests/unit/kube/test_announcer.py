@@ -68,10 +68,9 @@ async def test_one_patch_for_one_difference(autojump_clock: MockClock) -> None:
         for _ in range(10):
             run.announcer.in_mesh({"u-web"}, {"u-web"})
             await trio.sleep(0.5)
+        await trio.sleep(20)
         assert run.patches() == ["hbone"]
-        await trio.sleep(60)
-        run.announcer.in_mesh({"u-web"}, {"u-web"})
-        await trio.sleep(1)
+        await trio.sleep(10)
         assert run.patches() == ["hbone", "hbone"]
 
 
@@ -109,6 +108,37 @@ async def test_one_that_fails_does_not_hold_the_others(
         run.announcer.in_mesh({"u-web", "u-api"}, {"u-web", "u-api"})
         await trio.sleep(1)
         assert run.patches() == ["hbone"]
+
+
+async def test_one_that_fails_does_not_hold_who_comes_later(
+    autojump_clock: MockClock,
+) -> None:
+    """Until it is marked, other nodes speak plaintext to it: it waits for nobody."""
+    async with running() as run:
+        run.api.failing[STATUS] = Failure(FailureKind.FORBIDDEN, "a webhook says no")
+        run.announcer.in_mesh({"u-web"}, {"u-web"})
+        await trio.sleep(600)
+        tries = len(run.api.requests(STATUS))
+        run.pods = [WEB, pod("shop/api", "10.1.0.2", uid="u-api")]
+        for _ in range(100):
+            run.announcer.in_mesh({"u-web", "u-api"}, {"u-web", "u-api"})
+            await trio.sleep(0.01)
+        assert run.patches() == ["hbone"]
+        assert len(run.api.requests(STATUS)) - tries <= 1
+        assert "a webhook says no" in run.announcer.fault
+
+
+async def test_a_pod_that_takes_no_mark_is_told(autojump_clock: MockClock) -> None:
+    """Its annotations may be as many as Kubernetes takes: then it is not gone."""
+    async with running() as run:
+        run.api.failing[STATUS] = Failure(FailureKind.INVALID, "must be less than 256K")
+        run.announcer.in_mesh({"u-web"}, {"u-web"})
+        await trio.sleep(120)
+        assert "must be less than 256K" in run.announcer.fault
+        run.pods = []
+        run.announcer.in_mesh((), ())
+        await trio.sleep(1)
+        assert run.announcer.fault == ""
 
 
 async def test_events_of_captured_and_refused(autojump_clock: MockClock) -> None:

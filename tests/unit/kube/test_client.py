@@ -69,6 +69,14 @@ class TestToken:
             kind, text = await failure_kind(asked)
         assert (kind, "holds no token" in text) == (FailureKind.UNAUTHORIZED, True)
 
+    async def test_a_bad_token_is_not_told(self) -> None:
+        """One of a kubeconfig that an editor has broken in two is a secret still."""
+        async with client(lambda _: httpx.Response(200), b"s3c\nr3t") as asked:
+            kind, text = await failure_kind(asked)
+        assert kind is FailureKind.UNAUTHORIZED
+        assert "the token: holds no token" in text
+        assert "r3t" not in text
+
 
 class TestAnswers:
     async def test_failures_have_kind_and_reason(self) -> None:

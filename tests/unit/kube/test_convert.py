@@ -10,6 +10,7 @@ import pytest
 
 from agent.addresses import parse_ip
 from agent.kube.convert import (
+    MIRROR_ANNOTATION,
     NETNS_ANNOTATION,
     InvalidObject,
     endpoint_slice,
@@ -122,6 +123,11 @@ class TestPod:
         assert found.ports == (NamedPort("http", 8080), NamedPort("side", 2))
         assert found.meshed
         assert found.ready
+
+    def test_the_picture_of_a_static_pod(self) -> None:
+        """Its annotation says so, whatever the value is: it names no ServiceAccount."""
+        assert pod(a_pod(annotations={MIRROR_ANNOTATION: ""})).static
+        assert not pod(a_pod()).static
 
     def test_defaults(self) -> None:
         """The default ServiceAccount, a derived uid, no node, no address."""

@@ -92,6 +92,7 @@ def test_rights_are_what_the_sources_use() -> None:
         "list servers.policy.linkerd.io",
         "patch pods/status",
         "create events",
+        "patch authorizationpolicies/status.security.istio.io",
     } <= set(found)
 
 

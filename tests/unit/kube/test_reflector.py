@@ -158,11 +158,24 @@ async def test_a_kind_that_is_not_installed(autojump_clock: MockClock) -> None:
     async with running(api, servers()) as run:
         await trio.sleep(600)
         assert run.missing > 0
-        assert len(api.requests("/apis")) <= 12
+        assert len(api.requests("/apis")) <= 24  # each time twice: it may be starting
         api.served[f"{POLICY}/v1beta1"] = ["servers"]
         await trio.sleep(61)
         assert run.told == ["v1beta1: "]
         assert not run.reflector.health.is_missing
+
+
+async def test_a_server_that_starts_lacks_nothing(autojump_clock: MockClock) -> None:
+    """Its custom resources come after its first answers: no policy is dropped then."""
+    api = FakeApi(failing={"/readyz": Failure(FailureKind.AWAY, "readyz failed")})
+    async with running(api, servers()) as run:
+        await trio.sleep(1)
+        assert failing(run)
+        api.served[f"{POLICY}/v1beta1"] = ["servers"]
+        del api.failing["/readyz"]
+        await trio.sleep(5)
+        assert run.missing == 0
+        assert run.told == ["v1beta1: "]
 
 
 async def test_another_version_is_served_later(autojump_clock: MockClock) -> None:

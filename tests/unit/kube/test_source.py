@@ -127,6 +127,24 @@ async def test_where_a_pod_lives_comes_from_the_node(autojump_clock: MockClock) 
         assert [each.name for each in run.source.own_pods()] == ["web"]
 
 
+async def test_annotations_of_a_namespace_have_an_end(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever may annotate one could fill the memory of every agent."""
+    api, policy = FakeApi(), {"config.linkerd.io/default-inbound-policy": "deny"}
+    small = {**policy, "example.com/x": "x"}
+    large = {**policy, "example.com/x": "x" * 200_000}
+    for name, written in (("large", large), ("small", small)):
+        meta = {"name": name, "annotations": written}
+        api.put("/api/v1/namespaces", {"metadata": meta})
+    async with running(api) as run:
+        found = run.changes[-1].objects.namespaces
+        kept = {each.name: each.annotations for each in found}
+        assert kept == {"large": policy, "small": small}
+        (told,) = run.changes[-1].problems
+        assert "podlock authz suggest leaves them out" in told.message
+
+
 async def test_two_pods_with_one_address(autojump_clock: MockClock) -> None:
     """During churn both are told; who holds it is for the registry."""
     api = FakeApi()

@@ -12,7 +12,14 @@ from agent.kube.failure import FailureKind
 from agent.kube.objects import ObjectKey
 from agent.kube.resources import Served
 from agent.kube.store import Store, merged
-from agent.kube.trim import MAX_FAR_BYTES, authorized_pod, far_pod, own_pod, policy
+from agent.kube.trim import (
+    MAX_FAR_BYTES,
+    Trim,
+    authorized_pod,
+    far_pod,
+    own_pod,
+    policy,
+)
 from agent.kube.watch import Failed, Item, Key, Listed, Removed, Stored, Watch
 from agent.workload.model import EndpointSlice, Service, Workload
 
@@ -80,6 +87,19 @@ class TestKept:
         one, other = (pod for pod in values(store) if isinstance(pod, Workload))
         assert one.labels is other.labels
         assert one.annotations is other.annotations
+
+    @pytest.mark.parametrize("trim", [own_pod, far_pod])
+    def test_no_annotation_keeps_a_finished_pod_alive(self, trim: Trim) -> None:
+        """Its address is another pod's by now, which would be cut off by it."""
+        store = Store(trim)
+        store.apply(Stored(item("job", 1)), PODS)
+        evil = {"annotations": {"podlock.io/netns": "not a path"}}
+        over = item("job", 2, metadata=evil, status={"phase": "Succeeded"})
+        store.apply(Stored(over), PODS)
+        (pod,) = values(store)
+        assert isinstance(pod, Workload)
+        assert pod.finished
+        assert list(store.problems) == []
 
     def test_enormous_labels_leave_nothing_behind(self) -> None:
         """Ten thousand labels of another node's pod cost no memory here, and say so."""

@@ -41,6 +41,9 @@ WORLD = Directory(
         at("10.96.0.12:80"): VirtualService(
             "shop/self", 80, (endpoint("10.244.1.2:80", "uid-web"),)
         ),
+        at("10.96.0.13:80"): VirtualService(
+            "evil/relay", 80, (endpoint("10.96.0.10:80", None),)
+        ),
     },
 )
 
@@ -54,6 +57,13 @@ class TestRefused:
         """Nobody to talk to is said at once, and names the Service."""
         with pytest.raises(NoRoute, match="shop/empty: no ready endpoint"):
             decide("10.96.0.11:80")
+
+    def test_an_endpoint_that_is_a_service(self) -> None:
+        """Whoever writes slices could lead us past the tunnel: shop/api is meshed."""
+        with pytest.raises(
+            NoRoute, match=r"evil/relay: its endpoint 10\.96\.0\.10:80 is"
+        ):
+            decide("10.96.0.13:80")
 
     def test_a_port_that_the_service_does_not_have(self) -> None:
         """A Service address never passes through to wherever it would lead."""

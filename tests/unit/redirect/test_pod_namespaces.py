@@ -113,6 +113,24 @@ def test_a_monitor_is_passed_over(machine: Machine) -> None:
     assert machine.netns() == "web"
 
 
+@pytest.mark.parametrize("above", ["/docker/3f", "/docker/3f/kubelet.slice"])
+def test_a_cluster_inside_a_container(machine: Machine, above: str) -> None:
+    """It is a copy of ours, uids and all, and its pod is older."""
+    machine.process(70, "copy", above + CGROUPFS, started=400)
+    machine.process(71, "web", CGROUPFS, started=500)
+    assert machine.netns() == "web"
+
+
+def test_a_cgroup_that_a_user_made(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below a part of the tree that is theirs, with a namespace of their own."""
+    below = f"/user.slice/user-1000.slice/user@1000.service{CGROUPFS}"
+    machine.process(70, "fake", below, started=400)
+    monkeypatch.setattr(os, "geteuid", lambda: machine.cgroup.stat().st_uid + 1000)
+    assert machine.netns() is None
+
+
 def test_a_process_id_that_is_used_again(machine: Machine) -> None:
     """cgroup.procs was read, the process ended, its number is another's by now."""
     machine.process(70, "web", CGROUPFS, started=500)

@@ -22,6 +22,7 @@ def pod(
     ports: Mapping[str, int] | None = None,
     annotations: Mapping[str, str] | None = None,
     host_network: bool = False,
+    static: bool = False,
     ready: bool = True,
     finished: bool = False,
 ) -> Workload:
@@ -38,6 +39,7 @@ def pod(
         annotations=annotations or {},
         ports=tuple(NamedPort(port, number) for port, number in (ports or {}).items()),
         host_network=host_network,
+        static=static,
         netns=f"/run/netns/{namespace}-{name}" if netns == "" else netns,
         ready=ready,
         finished=finished,

@@ -80,6 +80,13 @@ class TestEnrolment:
         assert (peer is None) is host_network
         assert peer is None or peer.meshed is enrolled
 
+    def test_a_static_pod_never_joins(self) -> None:
+        """It is nobody's to wait for; its node made the object, and chose its name."""
+        found = view(pod("shop/a", "10.1.0.1", static=True, netns=None))
+        assert not found.pods
+        assert not found.unplaced
+        assert found.problems == ()
+
     def test_an_unknown_label_value_is_reported(self) -> None:
         """It has no effect, and nobody has to guess that."""
         wrong = {"podlock.io/mesh": "true"}

@@ -34,9 +34,10 @@ def test_where_a_pod_of_it_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    "gone", [web(host_network=True), web(finished=True), web(node="")]
+    "gone",
+    [web(host_network=True), web(static=True), web(finished=True), web(node="")],
 )
 def test_pods_that_need_no_certificate(gone: Workload) -> None:
-    """On the host's network, finished, not scheduled yet."""
+    """On the host's network, static, finished, not scheduled yet."""
     assert not runs(gone)
     assert not runs(gone, node="")

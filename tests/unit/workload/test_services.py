@@ -13,6 +13,7 @@ from agent.workload.model import (
     EndpointSlice,
     NamedPort,
     Service,
+    ServicePort,
     SliceEndpoint,
     Workload,
 )
@@ -53,6 +54,36 @@ def endpoint_slice(*endpoints: SliceEndpoint, port: str = "http") -> EndpointSli
 
 def at(ip: str, *, ready: bool = True, uid: str | None = None) -> SliceEndpoint:
     return SliceEndpoint((parse_ip(ip),), ready, uid)
+
+
+class TestLimits:
+    def test_ports_times_backends_have_an_end(self) -> None:
+        """Two objects of a stranger fill no memory; each family keeps its share."""
+        numbers = range(1, 101)
+        some = tuple(at(f"10.{i // 250}.{i % 250}.1") for i in range(1_000))
+        others = tuple(at(f"fd00::{i:x}") for i in range(1, 301))
+        names = tuple(NamedPort(f"p{number}", number) for number in numbers)
+        part = EndpointSlice("shop", "api-x", "api", names, (*some, *others))
+        ports = tuple(ServicePort(f"p{n}", n, n) for n in numbers)
+        wanted = replace(service("shop/api", "10.96.0.1", "fd01::1"), ports=ports)
+
+        found = index(slices=(part,))
+        made = found.virtual_services([wanted]).values()
+
+        assert [len(each.endpoints) for each in made] == [100] * 200
+        assert [problem.message for problem in found.problems] == [
+            "has 1000 IPv4 backends; the first 100 are used",
+            "has 300 IPv6 backends; the first 100 are used",
+        ]
+
+    def test_as_many_as_kubernetes_is_tested_with_are_used(self) -> None:
+        """Of a service of two ports."""
+        some = tuple(at(f"10.{i // 250}.{i % 250}.1") for i in range(5_000))
+        ports = (ServicePort("http", 80, 80), ServicePort("https", 443, 443))
+        wanted = replace(service("shop/api", "10.96.0.1"), ports=ports)
+        found = index(slices=(endpoint_slice(*some),))
+        assert len(backends(found, wanted)) == 5_000
+        assert found.problems == []
 
 
 class TestSelector:

@@ -1,0 +1,186 @@
+"""This node's pods in the mesh: captured, changed, released, and tried again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from agent.app.announcing import Announcer
+from agent.app.workers import Workers
+from agent.errors import KernelError, PodlockError
+from agent.identity.spiffe import SpiffeId, TrustDomain
+from agent.proxy import instructions
+from agent.redirect.enrolment import Capture, Enrolment
+from agent.workload.model import Workload
+from agent.workload.registry import NodeView
+
+Captured = tuple[instructions.PodCaptured, Sequence[int]]
+"""What a worker is told of a pod, and the descriptors that go along."""
+
+
+class Note(Protocol):
+    """Tells what happened to an object, for the log and for who asks."""
+
+    def __call__(self, kind: str, subject: str, text: str, **facts: object) -> None:
+        """`facts` are for the log only."""
+
+
+class EnrolledPods:
+    """
+    Keeps the captured pods those of a view, and the workers' listeners with them.
+
+    A pod that is in the mesh stays captured, whatever changes about it: it is captured
+    over the old state, and where that fails the old state holds. What it gives up goes
+    first, for an address may pass from one pod to the next.
+    """
+
+    def __init__(
+        self,
+        enrolment: Enrolment,
+        workers: Workers,
+        announcer: Announcer,
+        trust_domain: TrustDomain,
+        note: Note,
+    ) -> None:
+        self.captures: dict[str, Capture] = {}
+        """By pod uid."""
+        self.waiting: dict[str, str] = {}
+        """Why a pod could not be captured, by uid; it is tried again."""
+        self._captured_as: dict[str, Workload] = {}
+        self._enrolment = enrolment
+        self._workers = workers
+        self._announcer = announcer
+        self._trust_domain = trust_domain
+        self._note = note
+
+    def reconcile(self, view: NodeView) -> None:
+        """Release, change, capture; who cannot be captured now waits."""
+        self.release_gone(view)
+        changed = {uid for uid in self.captures if self._has_changed(view.pods[uid])}
+        for uid in changed:
+            self._give_up_addresses(view.pods[uid])
+        for uid, pod in view.pods.items():
+            if uid not in self.captures or uid in changed:
+                self._capture(view, pod)
+        self.waiting = {
+            uid: why for uid, why in self.waiting.items() if uid in view.pods
+        }
+
+    def release_gone(self, view: NodeView) -> None:
+        """Let go of pods that the view has no more."""
+        for uid in self.captures.keys() - view.pods.keys():
+            self._release(uid)
+
+    def forget_strangers(self, view: NodeView) -> None:
+        """Release what an earlier agent captured and nobody wants any more."""
+        try:
+            # A pod that is in the mesh still, and not found yet, is no stranger.
+            known = view.pods.keys() | view.unplaced
+            strangers = self._enrolment.forget_strangers(known)
+        except (PodlockError, OSError) as error:
+            self._note("release-failed", "pods of an earlier agent", str(error))
+            return
+        for uid in strangers:
+            self._note("released", uid, "captured by an earlier agent, and gone since")
+
+    def told(self, view: NodeView) -> Iterator[Captured]:
+        """Each captured pod, for a new worker."""
+        for uid in self.captures:
+            yield self._captured(view, uid)
+
+    def stop(self) -> None:
+        """Close the listeners; the pods stay enrolled, for the next agent."""
+        for capture in self.captures.values():
+            for listener in (capture.tunnel, capture.inbound, *capture.outbound):
+                listener.close()
+
+    def _has_changed(self, wanted: Workload) -> bool:
+        uid = wanted.uid
+        captured = self._captured_as[uid]
+        return (
+            wanted.netns != captured.netns
+            or wanted.addresses != captured.addresses
+            or wanted.service_account != captured.service_account
+            or _is_replaced(Path(captured.netns or ""), self.captures[uid].netns_fd)
+        )
+
+    def _give_up_addresses(self, wanted: Workload) -> None:
+        """Let go of the addresses that a captured pod has no more, and no others."""
+        held = self.captures[wanted.uid]
+        kept = [address for address in held.addresses if address in wanted.addresses]
+        if len(kept) < len(held.addresses):
+            # Its path may lead to a new namespace by now, or to another pod's.
+            netns = Path(f"/proc/self/fd/{held.netns_fd}")
+            with contextlib.suppress(PodlockError):  # told when it is captured again
+                capture = self._enrolment.capture(wanted.uid, netns, kept)
+                self.captures[wanted.uid] = capture
+
+    def _capture(self, view: NodeView, pod: Workload) -> None:
+        uid = pod.uid
+        try:
+            capture = self._enrolment.capture(uid, Path(pod.netns or ""), pod.addresses)
+        except PodlockError as error:
+            if self.waiting.get(uid) != str(error):
+                self._note("capture-failed", pod.key, str(error))
+                self._announcer.refused(pod, str(error))
+            self.waiting[uid] = str(error)
+            return
+        self.captures[uid] = capture
+        self._captured_as[uid] = pod
+        try:
+            self._workers.broadcast(*self._captured(view, uid))
+        except KernelError as error:  # no descriptors left; the capture comes again
+            del self.captures[uid], self._captured_as[uid]
+            self.waiting[uid] = str(error)
+            return
+        self.waiting.pop(uid, None)
+        text = f"in the mesh as {self._identity(pod)}"
+        # The kernel makes the namespace's inode when it makes the namespace.
+        age = time.time() - os.fstat(capture.netns_fd).st_ctime
+        self._note("captured", pod.key, text, age_seconds=round(age, 4))
+        self._announcer.captured(pod, text)
+
+    def _release(self, uid: str) -> None:
+        pod = self._captured_as.pop(uid)
+        self._workers.broadcast(instructions.PodReleased(uid))
+        try:
+            self._enrolment.release(self.captures.pop(uid))
+        except PodlockError as error:
+            self._note("release-failed", pod.key, str(error))
+        else:
+            self._note("released", pod.key, "left the mesh")
+
+    def _captured(self, view: NodeView, uid: str) -> Captured:
+        capture, pod = self.captures[uid], self._captured_as[uid]
+        message = instructions.PodCaptured(
+            uid=uid,
+            name=pod.key,
+            identity=self._identity(pod),
+            netns_cookie=capture.netns_cookie,
+            addresses=capture.addresses,
+            policy=view.policies[uid],
+            outbound_listeners=len(capture.outbound),
+        )
+        listeners = (capture.tunnel, capture.inbound, *capture.outbound)
+        return message, (capture.netns_fd, *(sock.fileno() for sock in listeners))
+
+    def _identity(self, pod: Workload) -> SpiffeId:
+        return pod.identity(self._trust_domain)
+
+
+def _is_replaced(path: Path, held: int) -> bool:
+    """
+    Whether a pod's namespace was made anew under the same name.
+
+    A path that is gone is no such thing: the pod may live on without its name.
+    """
+    try:
+        now = path.stat()
+    except OSError:
+        return False
+    then = os.fstat(held)
+    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
