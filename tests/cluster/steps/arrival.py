@@ -86,4 +86,5 @@ def _all_marked() -> bool:
 def _events() -> list[str]:
     found = machine.get("-n", SHOP, "events", "--field-selector=reason=MeshCaptured")
     items = {e["involvedObject"]["name"]: e["message"] for e in found["items"]}
-    return list(items.values()) if len(items) == len(SHOP_APPS) else []
+    names = [app.name for app in SHOP_APPS]
+    return [items[name] for name in names] if items.keys() >= set(names) else []

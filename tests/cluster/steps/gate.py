@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import time
 
 from tests.cluster import crowd, machine
@@ -12,6 +14,7 @@ from tests.demo.report import Notes
 from tests.lab import system
 
 ROUNDS = 5
+STOPPED_SECONDS = 3.0
 # bash is there in two milliseconds; it counts how often it was refused at first.
 PROGRAM = """
 until { exec 3<>/dev/tcp/$0/$1; } 2>/dev/null; do n=$((n + 1)); done
@@ -23,20 +26,64 @@ exec sleep infinity
 
 def shut(_world: World, notes: Notes) -> None:
     """Five hundred starts: nothing of what they say may be readable on the wire."""
-    notes.did("enrolment.gate: strict, and the agents restarted")
-    _set_gate("strict")
+    machine.apply(*App("early", 1, ECHO, "echo").objects())
+    system.wait_until(_target_is_meshed, "the server in the mesh", 60, 0.5)
     try:
+        notes.did("gate open: an agent is stopped for a while, and a pod starts")
+        refused, words = _hasty()
+        notes.saw("without the gate its words are readable", words and not refused)
+        notes.did("enrolment.gate: strict, and the agents restarted; the same again")
+        _set_gate("strict")
+        refused, words = _hasty()
+        notes.saw(f"with it the pod is refused, {refused} times, until", refused)
+        notes.saw("the agent goes on, and nothing was readable", not words)
         _pods_without_mesh(notes)
         _crowds(notes)
     finally:
         _set_gate("open")
-        gone = ("delete", "pod", "early", "--grace-period=1", "--ignore-not-found")
-        machine.kubectl("-n", SHOP, *gone, seconds=90)
+        gone = ("delete", "pod", "early", "hasty", "--grace-period=1")
+        machine.kubectl("-n", SHOP, *gone, "--ignore-not-found", seconds=90)
+
+
+def _hasty() -> tuple[int, list[str]]:
+    """
+    A pod that starts while its node's agent is stopped.
+
+    How often it was refused before it got through, and what of it could be read.
+    """
+    address = machine.get("-n", SHOP, "pod", "early")["status"]["podIP"]
+    secret = _number()
+    command = ("bash", "-c", PROGRAM, address, str(PORT), secret)
+    agent = machine.processes_of(machine.agent_pod(crowd.NODE), crowd.NODE)
+    with Tap() as tap:
+        for pid in agent:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            machine.apply(*App("hasty", crowd.NODE, command, "caller").objects())
+            system.wait_until(_hasty_is_ready, "the pod to start", 60, 0.2)
+            time.sleep(STOPPED_SECONDS)
+        finally:
+            for pid in agent:
+                os.kill(pid, signal.SIGCONT)
+        told = system.wait_until(_hasty_told, "the pod to get through", 60, 0.5)
+    machine.kubectl("-n", SHOP, "delete", "pod", "hasty", "--grace-period=1")
+    return int(told.split()[1]), tap.heard.readable(secret)
+
+
+def _hasty_is_ready() -> bool:
+    return machine.is_ready(machine.get("-n", SHOP, "pod", "hasty"))
+
+
+def _hasty_told() -> str:
+    return machine.kubectl("-n", SHOP, "logs", "hasty").strip()
+
+
+def _number() -> str:
+    """A word for the echo program, which takes numbers, and for nothing else."""
+    return str(secrets.randbelow(10**15) + 10**15)
 
 
 def _crowds(notes: Notes) -> None:
-    machine.apply(*App("early", 1, ECHO, "echo").objects())
-    system.wait_until(_target_is_meshed, "the server in the mesh", 60, 0.5)
     address = machine.get("-n", SHOP, "pod", "early")["status"]["podIP"]
     notes.did(
         f"{ROUNDS} times {crowd.SIZE} pods on node {crowd.NODE} that connect to node 1 "
@@ -46,7 +93,7 @@ def _crowds(notes: Notes) -> None:
     faults: list[str] = []
     leaked = 0
     for _ in range(ROUNDS):
-        secret = str(secrets.randbelow(10**15) + 10**15)
+        secret = _number()
         with Tap() as tap:
             try:
                 crowd.start(("bash", "-c", PROGRAM, address, str(PORT), secret))
@@ -92,7 +139,9 @@ def _namespace(name: str) -> machine.Document:
 
 
 def _target_is_meshed() -> bool:
-    return machine.is_marked(machine.get("-n", SHOP, "pod", "early"))
+    pod = machine.get("-n", SHOP, "pod", "early")
+    # A pod is captured before its kubelet tells its address.
+    return machine.is_marked(pod) and machine.is_ready(pod)
 
 
 def _told() -> list[int]:
