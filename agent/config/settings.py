@@ -42,7 +42,8 @@ ObjectName = NewType("ObjectName", str)
 """Of whatever kind, `namespace/name`."""
 AccountName = NewType("AccountName", str)
 """A ServiceAccount, `namespace/name`."""
-DEFAULT_AGENT: Final = AccountName("podlock/podlock-agent")
+AGENTS_NAMESPACE: Final = "podlock"
+AGENTS_NAME: Final = "podlock-agent"
 HttpsUrl = NewType("HttpsUrl", str)
 SpiffeSocket = NewType("SpiffeSocket", str)
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -134,7 +135,7 @@ class KubernetesSettings:
     kubeconfig: Path | None = None
     server: HttpsUrl | None = None
     credentials: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-    agent: AccountName = DEFAULT_AGENT
+    agent: AccountName  # default: podlock-agent of the namespace where this pod runs
     kubelet_port: Port = 10250
 
     @property

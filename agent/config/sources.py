@@ -7,6 +7,7 @@ defaults. An unknown key is an error, so a typing mistake cannot pass for a sett
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -21,7 +22,16 @@ from typing import Any, Final, cast
 import yaml
 
 from agent.config.schema import SCHEMA, SECTIONS, build, convert
-from agent.config.settings import Config, ConfigError, HttpsUrl, NodeName, Origin
+from agent.config.settings import (
+    AGENTS_NAME,
+    AGENTS_NAMESPACE,
+    AccountName,
+    Config,
+    ConfigError,
+    HttpsUrl,
+    NodeName,
+    Origin,
+)
 from agent.errors import InputError
 
 DEFAULT_FILE: Final = Path("/etc/podlock/podlock.yaml")
@@ -267,8 +277,24 @@ def _shipped_programs() -> Path:
     return shipped if shipped.is_dir() else package.parent / "bpf"
 
 
+def _agent_account(values: Mapping[str, Any]) -> AccountName:
+    """
+    The agents' ServiceAccount, in the namespace where this pod runs.
+
+    Were it a fixed one, whoever may create that namespace beside an installation of
+    another name would be an agent there.
+    """
+    namespace = AGENTS_NAMESPACE
+    if values["kubernetes.in_cluster"]:
+        file = values["kubernetes.credentials"] / "namespace"
+        with contextlib.suppress(OSError, UnicodeDecodeError):  # not in a pod
+            namespace = file.read_text().strip() or namespace
+    return AccountName(f"{namespace}/{AGENTS_NAME}")
+
+
 _DERIVED: Final[dict[str, Callable[[Mapping[str, Any]], object]]] = {
     "node": lambda _: _host_name(),
+    "kubernetes.agent": lambda values: _agent_account(values),
     "redirect.source": lambda _: _shipped_programs(),
     "authority.directory": lambda values: values["state_dir"] / "authority",
     "status.socket": lambda values: values["run_dir"] / "agent.sock",

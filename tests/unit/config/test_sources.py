@@ -219,6 +219,28 @@ class TestPrecedence:
         resolve({}, {host: "10.0.0.1", port: "10.0.0.1", "PODLOCK_PORT": "tcp://x"})
 
 
+class TestAgentAccount:
+    """Whose tokens make a caller a node's agent."""
+
+    @staticmethod
+    def resolved(credentials: Path, **more: str) -> str:
+        kubernetes = {"in_cluster": True, "credentials": str(credentials), **more}
+        given = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+        return resolve({"kubernetes": kubernetes}, given).kubernetes.agent
+
+    def test_is_of_the_pods_own_namespace(self, tmp_path: Path) -> None:
+        """Else who may create `podlock` were the agent of an installation beside it."""
+        (tmp_path / "namespace").write_text("mesh-system\n")
+        assert self.resolved(tmp_path) == "mesh-system/podlock-agent"
+        assert self.resolved(tmp_path, agent="a/b") == "a/b"
+
+    def test_elsewhere_it_has_a_default(self, tmp_path: Path) -> None:
+        """Nothing is mounted outside a pod."""
+        assert self.resolved(tmp_path) == "podlock/podlock-agent"
+        outside = resolve({"kubernetes": {"kubeconfig": "k"}}).kubernetes.agent
+        assert outside == "podlock/podlock-agent"
+
+
 class TestValues:
     def test_paths_start_at_the_file(self, tmp_path: Path) -> None:
         """A configuration directory can be moved as a whole."""

@@ -13,6 +13,7 @@ from agent import __version__
 from agent.config import Config, resolve
 from agent.kube.preflight import Right, rights
 from agent.kube.resources import of_authority, of_node
+from agent.workload.model import TUNNEL_MARK
 
 DEPLOY = Path(__file__).parents[3] / "deploy/kubernetes"
 READ = frozenset({"get", "list", "watch"})
@@ -141,3 +142,18 @@ def test_what_of_the_node_is_mounted() -> None:
         if "hostPath" in volume
     }
     assert paths == {"/sys/fs/bpf": False, "/sys/fs/cgroup": True}
+
+
+def test_the_admission_policy_knows_the_agent_and_its_mark() -> None:
+    """It judges by names that are written elsewhere."""
+    file = DEPLOY / "admission" / "agent-marks.yaml"
+    policy, binding = yaml.safe_load_all(file.read_text())
+    spec = policy["spec"]
+    account = pod_spec("DaemonSet", "podlock-agent")["serviceAccountName"]
+    who = f"'system:serviceaccount:podlock:{account}'"
+    assert who in spec["matchConditions"][0]["expression"]
+    about_marks = [e for e in spec["validations"] if "labels" in e["expression"]]
+    about_marks += [e for e in spec["validations"] if "annotations" in e["expression"]]
+    assert len(about_marks) == 2
+    assert all(f"'{TUNNEL_MARK}'" in each["expression"] for each in about_marks)
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
