@@ -107,10 +107,11 @@ async def _count_on(running: RunningAuthority, config: Config, change: Change) -
     An anchor does not go while one of them has not told us that it can do without.
     """
     ledger = running.issuance.ledger
+    namespace, _, account = config.kubernetes.agent.partition("/")
     agents = {
         pod.node
         for pod in change.objects.workloads
-        if f"{pod.namespace}/{pod.service_account}" == config.kubernetes.agent
+        if pod.service_account == account and pod.namespace == namespace
     }
     until = utc_now() + timedelta(hours=config.identity.certificate_lifetime_hours)
     for node in sorted(agents - {"", *ledger.records}):

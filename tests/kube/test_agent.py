@@ -101,13 +101,15 @@ READS = (
     ("discovery.k8s.io", "endpointslices", "list,watch"),
     ("policy.linkerd.io,security.istio.io", "*", "list,watch"),
     ("", "pods/status", "patch"),
+    ("policy.linkerd.io", "servers/status", "patch"),
 )
 
 
 def test_what_is_wrong_is_listed(world: World, tmp_path: Path) -> None:
     """
     A right that is missing, a kind that is not installed, objects that do not fit:
-    `podlock check` names each, and is content once it is put right.
+    `podlock check` names each, a policy's status says it too, and once it is put right
+    nothing is said any more.
     """
     world.account("agent")
     world.grant("agent", *READS)
@@ -135,10 +137,20 @@ def test_what_is_wrong_is_listed(world: World, tmp_path: Path) -> None:
         assert f"Pod {world.namespace}/web-2: status.podIPs: {WEB} belongs to" in told
         assert f"Server {world.namespace}/good" not in told
 
+        until(lambda: _accepted(world, f"{path}/bad") == "False", 60)
+        assert _accepted(world, f"{path}/good") is None
+
         world.delete_pod("web-2")
         world.plane.admin("DELETE", f"{path}/bad")
         until(lambda: not _told(here), 60)
         undefine(world, "servers.policy.linkerd.io")
+
+
+def _accepted(world: World, path: str) -> str | None:
+    """What the object's own status says of it."""
+    conditions = world.plane.admin("GET", path).get("status", {}).get("conditions", [])
+    told: list[str] = [each["status"] for each in conditions]
+    return told[0] if told else None
 
 
 def _told(here: Machine) -> list[str]:
