@@ -1,8 +1,8 @@
 """
-`python -m tests.vm.look FILE`: what this kernel does with Podlock, as JSON.
+`python -m tests.vm.look FILE PART...`: what this kernel does with Podlock, as JSON.
 
-All of it, or the parts that are named: files of tests/bpf, demo, lockdown. In a virtual machine of its own the kernel is locked down at the end, which cannot be taken back
-before it boots again.
+Its features are tried in any case. Parts are the files of tests/bpf, `demo`, and
+`lockdown`: only in a virtual machine, for that cannot be taken back before it boots.
 """
 
 from __future__ import annotations
