@@ -297,12 +297,19 @@ class TestMachines:
         assert loaded.startswith("this kernel cannot carry the redirect: bpf: ")
         assert "Operation not permitted" in loaded
 
-    def test_without_the_right_to_end_sockets(self) -> None:
-        """The redirect works, and pods of one node talk by tunnel."""
+    def test_without_the_right_to_administer_the_network(self) -> None:
+        """
+        Where that is all that is missing, pods of one node talk by tunnel; where the
+        kernel wants it for a sockhash, too (6.1 does, 6.18 does not), it is refused.
+        """
         found, loaded = on_a_machine(":", "setpriv", "--bounding-set=-net_admin")
         assert "CAP_NET_ADMIN missing" in found["rights"].message
         assert "fallback" in found["kernel: socket destroy"].message
-        assert loaded == "loaded"
+        if found["kernel: sk_lookup"].is_well:
+            assert loaded == "loaded"
+        else:
+            assert "sk_lookup: " in loaded
+            assert "Operation not permitted" in loaded
 
 
 # Other tools.

@@ -2,8 +2,8 @@
 `python -m tests.vm`, as `./run kernels`: what works on which kernel.
 
 Each of Debian's kernels is looked at in a virtual machine, this machine's own on the
-machine itself. What was seen is kept in build/kernels/, a file a kernel, so that they
-can be run one by one; the table has all of them.
+machine itself. What was seen is kept in build/kernels/, a file a kernel, so that it can
+be run in parts, one by one; the table has all of them.
 
 Exits 0 when each kernel works whole or is refused with a reason, 1 when something
 failed, 2 when a machine ended without an answer.
@@ -15,6 +15,8 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.vm import table
-from tests.vm.look import ROOT, Seen
+from tests.vm.look import LOCKDOWN, PARTS, ROOT, Seen, joined
 
 HERE: Final = "here"
 KERNELS: Final = ("debian11", "debian12", "debian13", HERE)
@@ -34,8 +36,9 @@ TIMEOUT_SECONDS: Final = 5400
 def main() -> int:
     options = _options()
     chosen = KERNELS if options.kernel is None else options.kernel
+    parts = PARTS if options.part is None else options.part
     RESULTS.mkdir(parents=True, exist_ok=True)
-    failed = [name for name in chosen if not options.table and not _look(name)]
+    failed = [name for name in chosen if not options.table and not _look(name, parts)]
     if failed:
         sys.stderr.write(f"kernels: no answer from {', '.join(failed)}\n")
         return 2
@@ -53,6 +56,9 @@ def _options() -> argparse.Namespace:
         "--kernel", action="append", choices=KERNELS, help="these alone; again for more"
     )
     parser.add_argument(
+        "--part", action="append", choices=PARTS, help="these of each, added to before"
+    )
+    parser.add_argument(
         "--table", action="store_true", help="run nothing, show what was seen"
     )
     parser.add_argument(
@@ -65,21 +71,30 @@ def _result(name: str) -> Path:
     return RESULTS / f"{name}.json"
 
 
-def _look(name: str) -> bool:
+def _look(name: str, parts: Sequence[str]) -> bool:
     """Whether the kernel was looked at to the end."""
-    result = _result(name)
-    result.unlink(missing_ok=True)
-    if name == HERE:
-        command = [sys.executable, "-m", "tests.vm.look", str(result)]
-        return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
     folder = RESULTS / name
-    command = [str(ROOT / "run"), "vm", "--kernel", name, "--out", str(folder)]
-    command += ["--timeout", str(TIMEOUT_SECONDS), "--", ".venv/bin/python", "-m"]
-    command += ["tests.vm.look", "--lockdown", "/out/seen.json"]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    seen = folder / "seen.json"
+    folder.mkdir(exist_ok=True)
+    seen.unlink(missing_ok=True)
+    if name == HERE:
+        # Nobody wants this machine locked down until it boots again.
+        parts = [part for part in parts if part != LOCKDOWN]
+        command = [sys.executable, "-m", "tests.vm.look", str(seen), *parts]
+    else:
+        command = [str(ROOT / "run"), "vm", "--kernel", name, "--out", str(folder)]
+        command += ["--timeout", str(TIMEOUT_SECONDS), "--", ".venv/bin/python", "-m"]
+        command += ["tests.vm.look", "/out/seen.json", *parts]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode or not seen.exists():
         return False
-    (folder / "seen.json").rename(result)
+    _add(_read(seen), _result(name))
     return True
+
+
+def _add(seen: Seen, result: Path) -> None:
+    if result.exists():
+        seen = joined(_read(result), seen)
+    result.write_text(json.dumps(asdict(seen), indent=2) + "\n")
 
 
 def _read(path: Path) -> Seen:

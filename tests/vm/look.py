@@ -1,8 +1,8 @@
 """
-`python -m tests.vm.look FILE`: what this kernel does with Podlock, as JSON.
+`python -m tests.vm.look FILE PART...`: what this kernel does with Podlock, as JSON.
 
-In a virtual machine of its own, and with --lockdown, the kernel is locked down at the
-end, which cannot be taken back before it boots again.
+Its features are tried in any case. Parts are the files of tests/bpf, `demo`, and
+`lockdown`: only in a virtual machine, for that cannot be taken back before it boots.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,12 @@ from agent.redirect.program import ensure_loaded, unload
 from tests.bpf.world import SOURCE, unique
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LOCKDOWN: Final = Path("/sys/kernel/security/lockdown")
+TESTS: Final = tuple(
+    str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("tests/bpf/test_*.py"))
+)
+DEMO: Final = "demo"
+LOCKDOWN: Final = "lockdown"
+PARTS: Final = (*TESTS, DEMO, LOCKDOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,9 @@ class Seen:
     lockdown: str | None = None
 
 
-def look(*, lockdown: bool) -> Seen:
-    """Some minutes; a quarter of an hour where the machine is emulated."""
+def look(parts: Sequence[str]) -> Seen:
+    """Some minutes; half an hour where the machine is emulated."""
+    files = [part for part in parts if part.startswith("tests/")]
     outcomes = tried.examine(find_cgroup(None))
     told = [(each.feature.name, str(each.level), each.reason) for each in outcomes]
     if features.refusal(outcomes):
@@ -56,9 +63,21 @@ def look(*, lockdown: bool) -> Seen:
         platform.release(),
         _system(),
         told,
-        tests=_tests(),
-        steps=_steps(),
-        lockdown=_locked_down() if lockdown else None,
+        tests=_tests(files) if files else {},
+        steps=_steps() if DEMO in parts else {},
+        lockdown=_locked_down() if LOCKDOWN in parts else None,
+    )
+
+
+def joined(before: Seen, now: Seen) -> Seen:
+    """What was seen of a kernel in several runs; a later one counts."""
+    if (before.kernel, before.system) != (now.kernel, now.system):
+        return now
+    return replace(
+        now,
+        tests=before.tests | now.tests,
+        steps=now.steps or before.steps,
+        lockdown=now.lockdown or before.lockdown,
     )
 
 
@@ -78,10 +97,10 @@ def _system() -> str:
     return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown")
 
 
-def _tests() -> dict[str, tuple[int, list[str]]]:
+def _tests(files: Sequence[str]) -> dict[str, tuple[int, list[str]]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        _run("pytest", "tests/bpf", "-q", f"--junitxml={report}")
+        _run("pytest", *files, "-q", f"--junitxml={report}")
         return count(report.read_text())
 
 
@@ -113,16 +132,16 @@ def _run(module: str, *arguments: str) -> None:
 
 
 def _locked_down() -> str:
-    LOCKDOWN.write_text("confidentiality")
+    Path("/sys/kernel/security/lockdown").write_text("confidentiality")
     return load()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--lockdown", action="store_true")
+    parser.add_argument("parts", nargs="+", choices=PARTS, metavar="PART")
     options = parser.parse_args()
-    seen = look(lockdown=options.lockdown)
+    seen = look(options.parts)
     options.file.write_text(json.dumps(asdict(seen), indent=2) + "\n")
     return 0
 

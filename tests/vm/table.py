@@ -74,7 +74,7 @@ def _lockdown(seen: Seen) -> str:
     if seen.refusal:
         return REFUSED
     if seen.lockdown is None:
-        return "not run"
+        return "not run: only in a virtual machine"
     return NATIVE if seen.lockdown == "loaded" else REFUSED
 
 

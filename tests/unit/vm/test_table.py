@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.vm import table
-from tests.vm.look import Seen, count
+from tests.vm.look import Seen, count, joined
 
 NEW = Seen(
     kernel="6.1.0",
@@ -65,7 +65,16 @@ def test_what_was_not_run_is_not_told_as_native() -> None:
     found = cells(NEW, replace(NEW, steps={}, tests={}, lockdown=None))
     assert found["demo: web reaches api"][1] == "not run"
     assert found["tests/bpf: inbound"][1] == "not run"
-    assert found["load under lockdown=confidentiality"][1] == "not run"
+    assert found["load under lockdown=confidentiality"][1].startswith("not run")
+
+
+def test_parts_of_one_kernel_are_added() -> None:
+    """What was run again counts; another kernel begins anew."""
+    again = replace(NEW, tests={"inbound": (13, []), "layout": (5, [])}, steps={})
+    found = joined(NEW, replace(again, lockdown=None))
+    assert found.tests == {"inbound": (13, []), "layout": (5, [])}
+    assert (found.steps, found.lockdown) == (NEW.steps, NEW.lockdown)
+    assert joined(NEW, OLD) == OLD
 
 
 @pytest.mark.parametrize(
