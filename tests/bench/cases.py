@@ -48,7 +48,7 @@ class Effort:
     idle: tuple[int, ...]
 
 
-QUICK: Final = Effort(rounds=3, seconds=0.4, warm_up=0.1, idle=(1000,))
+QUICK: Final = Effort(rounds=3, seconds=0.3, warm_up=0.1, idle=(1000,))
 FULL: Final = Effort(rounds=5, seconds=1.5, warm_up=0.2, idle=(1000, 10_000))
 
 
