@@ -83,6 +83,12 @@ class Agent:
                 "default_inbound": "all-unauthenticated",
                 "cluster_networks": list(names.POD_NETWORKS),
             },
+            # As long as they are by default, on a usual machine.
+            "limits": {
+                "connect_timeout_seconds": patient(10.0),
+                "handshake_timeout_seconds": patient(10.0),
+                "worker_timeout_seconds": patient(10.0),
+            },
             "log": {"level": "info", "format": "json"},
             "status": {"socket": str(self.socket)},
         }

@@ -122,6 +122,8 @@ def _steps() -> dict[str, bool]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "demo.json"
         _run("tests.demo", f"--json={report}")
+        if not report.exists():
+            return {"two nodes can be built": False}
         document: dict[str, Any] = json.loads(report.read_text())
     return {step["name"]: step["held"] for step in document["steps"]}
 
