@@ -193,11 +193,12 @@ def _verdict(error: ssl.SSLCertVerificationError) -> Finding:
     return verdict(error.verify_code, error.verify_message)
 
 
+ALTERED: Final = "a record was altered, replayed or not meant for us (bad record MAC)"
 _REASONS: Final = {
     "UNEXPECTED_EOF_WHILE_READING": CUT,
-    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": (
-        "a record was altered, replayed or not meant for us (bad record MAC)"
-    ),
+    "DECRYPTION_FAILED_OR_BAD_RECORD_MAC": ALTERED,
+    # What OpenSSL 3.5 says last, of that and of whatever else breaks a record.
+    "RECORD_LAYER_FAILURE": f"{ALTERED}, or is no record",
     "HTTP_REQUEST": "the peer speaks plaintext HTTP, not TLS",
     "WRONG_VERSION_NUMBER": "the peer does not speak TLS",
     "UNSUPPORTED_PROTOCOL": "the peer does not offer TLS 1.3",

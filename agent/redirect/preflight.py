@@ -51,9 +51,16 @@ def findings(pins_at: Path, cgroup: Path | None) -> list[Finding]:
         return [*found, Finding("kernel", str(error), "install what it names")]
     found += (_of_feature(each) for each in outcomes)
     if outcomes[0].level is Level.NATIVE:
-        ours = set(_own_programs(PinLayout(pins_at)))
-        found += neighbours.findings(list(attached(attach_to)), ours)
+        found += _others(attach_to, PinLayout(pins_at))
     return found
+
+
+def _others(cgroup: Path, layout: PinLayout) -> list[Finding]:
+    try:
+        ours = set(_own_programs(layout))
+        return list(neighbours.findings(list(attached(cgroup)), ours))
+    except PodlockError as error:  # Linux 6.1 tells nobody without CAP_NET_ADMIN
+        return [Finding("other programs", str(error), "see the rights")]
 
 
 def _of_feature(outcome: Outcome) -> Finding:

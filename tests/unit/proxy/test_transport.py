@@ -18,7 +18,12 @@ from agent.identity.crl import RevocationList, Revocations
 from agent.identity.spiffe import SpiffeId
 from agent.identity.trust import Trust
 from agent.proxy.tls import Contexts, ContextStore, NoCredential, build_contexts
-from agent.proxy.transport import HandshakeFailed, Transport, TransportFailed
+from agent.proxy.transport import (
+    HandshakeFailed,
+    Transport,
+    TransportFailed,
+    explain,
+)
 from tests.unit.identity.crls import crl
 from tests.unit.identity.parts import (
     API,
@@ -194,3 +199,16 @@ class TestContextStore:
         """The error names the identity."""
         with pytest.raises(NoCredential, match=str(API)):
             await ContextStore().wait(API, 5)
+
+
+class TestExplain:
+    @pytest.mark.parametrize(
+        "reason", ["DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE"]
+    )
+    def test_a_tampered_record(self, reason: str) -> None:
+        """The same words whichever OpenSSL found it: 3.0 says one, 3.5 the other."""
+        error = ssl.SSLError(1, "as OpenSSL has it")
+        error.reason = reason
+
+        assert "altered, replayed or not meant for us" in explain(error)
+        assert reason in explain(error)
