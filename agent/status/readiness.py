@@ -10,17 +10,14 @@ Who stands on the node may read it, so it names no pod and no identity.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import hypercorn
-import hypercorn.trio
 import trio
 
 from agent.addresses import SocketAddress
-from agent.status.server import SHUTDOWN_SECONDS, Application, Message, Receive, Send
+from agent.status.http import Application, Message, Receive, Send, live, serve_on
 
 BACKLOG: Final = 16
 RETRY_SECONDS: Final = 0.05
@@ -42,17 +39,7 @@ async def serve(
     it cannot be bound.
     """
     listener = await _listening(bind)
-    config = hypercorn.Config()
-    descriptor = listener.detach()
-    config.bind = [f"fd://{descriptor}"]
-    config.errorlog = None
-    config.graceful_timeout = SHUTDOWN_SECONDS
-    config.include_server_header = False
-    async with trio.open_nursery() as nursery:
-        await nursery.start(hypercorn.trio.serve, application(reasons), config)
-        # hypercorn lets children inherit it; our workers have no use for it.
-        os.set_inheritable(descriptor, False)
-        task_status.started()
+    await serve_on(listener, application(reasons), task_status=task_status)
 
 
 async def _listening(bind: SocketAddress) -> socket.socket:
@@ -79,11 +66,8 @@ def application(reasons: Reasons) -> Application:
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            while True:
-                kind = (await receive())["type"]
-                await send({"type": f"{kind}.complete"})
-                if kind == "lifespan.shutdown":
-                    return
+            await live(receive, send)
+            return
         status, text = answer(scope.get("method", ""), scope["path"], reasons)
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         start = {"type": "http.response.start", "status": status, "headers": headers}

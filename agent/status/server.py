@@ -12,12 +12,10 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import hypercorn
-import hypercorn.trio
 import msgspec
 import trio
 
@@ -25,16 +23,11 @@ from agent.errors import InputError
 from agent.log import logger
 from agent.status import routes
 from agent.status.documents import Name
+from agent.status.http import Application, Message, Receive, Send, live, serve_on
 
 # sun_path in <sys/un.h> has 108 bytes, the last of which is 0.
 MAX_SOCKET_PATH_BYTES: Final = 107
 BACKLOG: Final = 64
-SHUTDOWN_SECONDS: Final = 1.0
-
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 log = logger(part="status")
 
@@ -63,17 +56,7 @@ async def serve(
     Raises: SocketUnavailable, before it starts, if another process answers there.
     """
     with bound(path) as listener:
-        descriptor = listener.detach()
-        config = hypercorn.Config()
-        config.bind = [f"fd://{descriptor}"]
-        config.errorlog = None
-        config.graceful_timeout = SHUTDOWN_SECONDS
-        config.include_server_header = False
-        async with trio.open_nursery() as nursery:
-            await nursery.start(hypercorn.trio.serve, application(reporter), config)
-            # hypercorn lets children inherit it; our workers have no use for it.
-            os.set_inheritable(descriptor, False)
-            task_status.started()
+        await serve_on(listener, application(reporter), task_status=task_status)
 
 
 def application(reporter: Reporter) -> Application:
@@ -81,7 +64,7 @@ def application(reporter: Reporter) -> Application:
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+            await live(receive, send)
         elif scope["type"] == "http":
             await _respond(send, *await _answer(scope, reporter))
         else:
@@ -112,21 +95,10 @@ async def _respond(send: Send, status: int, document: dict[str, Any]) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),
-        # Who asks, asks once. hypercorn keeps a connection for its idle time, 5 s,
-        # also when the client has left.
-        (b"connection", b"close"),
         *([(b"allow", b"GET")] if status == 405 else []),
     ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
 
 
 @contextlib.contextmanager
