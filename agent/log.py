@@ -9,9 +9,28 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Literal, TextIO
 
-import structlog
+
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """As if it were not installed (`sys.modules`: None makes an import fail)."""
+    found = sys.modules.get(package)
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        if found is not None:
+            sys.modules[package] = found
+
+
+# structlog loads rich where it is, to paint tracebacks: 4 MB of each worker for what
+# `format_exc_info` has made text of already.
+with _hidden("rich"):
+    import structlog
 
 Logger = structlog.typing.FilteringBoundLogger
 LogFormat = Literal["json", "console"]
