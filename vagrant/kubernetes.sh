@@ -151,19 +151,7 @@ make_issuer() {
 	local folder
 	cluster -n podlock get secret podlock-issuer >/dev/null 2>&1 && return
 	folder=$(mktemp -d)
-	(
-		cd "$folder"
-		openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
-			-subj /CN=podlock-anchor -keyout anchor.key -out ca.crt \
-			-addext keyUsage=critical,keyCertSign,cRLSign
-		openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-			-subj /CN=podlock-issuer -keyout tls.key -out issuer.csr
-		printf '%s\n' basicConstraints=critical,CA:TRUE,pathlen:0 \
-			keyUsage=critical,keyCertSign,cRLSign subjectKeyIdentifier=hash \
-			authorityKeyIdentifier=keyid >issuer.ext
-		openssl x509 -req -in issuer.csr -CA ca.crt -CAkey anchor.key -CAcreateserial \
-			-days 365 -extfile issuer.ext -out tls.crt
-	) 2>/dev/null
+	"$project/deploy/make-issuer.sh" "$folder"
 	cluster -n podlock create secret generic podlock-issuer \
 		--from-file="$folder/tls.crt" --from-file="$folder/tls.key" \
 		--from-file="$folder/ca.crt"

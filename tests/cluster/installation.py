@@ -16,20 +16,6 @@ from tests.lab.system import LabError
 OVERLAY: Final = machine.HERE / "kubernetes"
 CRDS: Final = machine.ROOT / "deploy/crds"
 
-# deploy/README.md has the same for people; there they keep anchor.key.
-_ISSUER: Final = """
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
-    -subj /CN=podlock-anchor -keyout anchor.key -out ca.crt \
-    -addext keyUsage=critical,keyCertSign,cRLSign
-openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-    -subj /CN=podlock-issuer -keyout tls.key -out issuer.csr
-printf '%s\\n' basicConstraints=critical,CA:TRUE,pathlen:0 \
-    keyUsage=critical,keyCertSign,cRLSign subjectKeyIdentifier=hash \
-    authorityKeyIdentifier=keyid >issuer.ext
-openssl x509 -req -in issuer.csr -CA ca.crt -CAkey anchor.key -CAcreateserial \
-    -days 365 -extfile issuer.ext -out tls.crt
-"""
-
 
 def apply() -> None:
     """Install it; returns once the API server has everything. Raises: LabError."""
@@ -53,14 +39,13 @@ def _issue() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            ["sh", "-ec", _ISSUER],
-            cwd=folder,
+            [machine.ROOT / "deploy/make-issuer.sh", folder],
             check=False,
             capture_output=True,
             text=True,
         )
         if done.returncode:
-            raise LabError(f"openssl: {done.stderr}")
+            raise LabError(f"make-issuer.sh: {done.stderr}")
         create = ("-n", machine.MESH, "create", "secret", "generic", "podlock-issuer")
         files = [f"--from-file={folder}/{n}" for n in ("tls.crt", "tls.key", "ca.crt")]
         machine.kubectl(*create, *files)
