@@ -1,4 +1,4 @@
-"""deploy/make-issuer.sh makes what the identity service takes; it overwrites nothing."""
+"""deploy/make-issuer.sh: the identity service takes what it makes; nothing is lost."""
 
 from __future__ import annotations
 
