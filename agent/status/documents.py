@@ -1,5 +1,5 @@
 """
-The documents that the status socket serves: their shapes, and how one is built.
+The documents that the status socket serves: their shapes; connections are in `records`.
 
 Keys are always present; what is unknown is null. Times are ISO 8601 in UTC, to the
 millisecond. A document is versioned by its path (`/v1/...`): keys may be added to it,
@@ -11,16 +11,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypedDict
 
-from agent.workload.connection import (
-    ConnectionClosed,
-    ConnectionOpened,
-    ConnectionRefused,
-    Direction,
-    Ending,
-    Path,
-    Peer,
-)
-from agent.workload.connection import Endpoint as End
+from agent.workload.connection import Path
 
 Name = Literal[
     "status",
@@ -258,62 +249,6 @@ class Policies(TypedDict):
     policies: list[WorkloadPolicy]
 
 
-class Endpoint(TypedDict):
-    address: str
-    workload: str | None
-    identity: str | None
-    service: str | None
-
-
-class PeerCertificate(TypedDict):
-    """
-    Who is at the other end of the tunnel, and which certificate it was shown.
-
-    `issued` is the start of its certificate: when it renewed last.
-    """
-
-    identity: str
-    serial: str
-    not_after: str
-    issued: str | None
-    anchor: str | None
-    issuer: str | None
-    shown_serial: str | None
-    shown_anchor: str | None
-
-
-class Connection(TypedDict):
-    """
-    `worker` is null for a direct connection, which none carries; `audit` is the rule
-    that would deny the connection and only audits.
-    """
-
-    id: str
-    worker: int | None
-    direction: Direction
-    path: Path
-    source: Endpoint
-    destination: Endpoint
-    state: str
-    outcome: Literal["open"] | Ending
-    reason: str | None
-    rule: str | None
-    audit: str | None
-    sent_bytes: int
-    received_bytes: int
-    opened: str | None
-    closed: str | None
-    peer: PeerCertificate | None
-
-
-class Connections(TypedDict):
-    """`recent`: the latest that ended or never opened, oldest first."""
-
-    open: list[Connection]
-    recent: list[Connection]
-    counts: dict[str, int]
-
-
 class SeenSource(TypedDict):
     address: str
     workload: str | None
@@ -400,86 +335,3 @@ def iso(unix_seconds: float) -> str:
 def iso_or_null(unix_seconds: float | None) -> str | None:
     """The same for a time that may be unknown."""
     return None if unix_seconds is None else iso(unix_seconds)
-
-
-def opened_connection(message: ConnectionOpened) -> Connection:
-    """A connection as it stands when it opens."""
-    return {
-        "id": message.id,
-        "worker": message.worker,
-        "direction": message.direction,
-        "path": message.path,
-        "source": _endpoint(message.source),
-        "destination": _endpoint(message.destination),
-        "state": message.state,
-        "outcome": "open",
-        "reason": None,
-        "rule": message.rule,
-        "audit": message.audit,
-        "sent_bytes": 0,
-        "received_bytes": 0,
-        "opened": iso(message.opened),
-        "closed": None,
-        "peer": _peer(message.peer),
-    }
-
-
-def closed_connection(before: Connection, message: ConnectionClosed) -> Connection:
-    """The same connection after its end."""
-    return {
-        **before,
-        "state": "closed",
-        "outcome": message.outcome,
-        "reason": message.reason,
-        # What ended it says more than what had let it in.
-        "rule": message.rule or before["rule"],
-        "sent_bytes": message.sent_bytes,
-        "received_bytes": message.received_bytes,
-        "closed": iso(message.closed),
-    }
-
-
-def refused_connection(message: ConnectionRefused) -> Connection:
-    """A connection that never opened."""
-    return {
-        "id": message.id,
-        "worker": message.worker,
-        "direction": message.direction,
-        "path": message.path,
-        "source": _endpoint(message.source),
-        "destination": _endpoint(message.destination),
-        "state": "closed",
-        "outcome": message.outcome,
-        "reason": message.reason,
-        "rule": message.rule,
-        "audit": None,
-        "sent_bytes": 0,
-        "received_bytes": 0,
-        "opened": None,
-        "closed": iso(message.closed),
-        "peer": _peer(message.peer),
-    }
-
-
-def _endpoint(end: End) -> Endpoint:
-    return {
-        "address": end.address,
-        "workload": end.workload,
-        "identity": end.identity,
-        "service": end.service,
-    }
-
-
-def _peer(peer: Peer | None) -> PeerCertificate | None:
-    if peer is None:
-        return None
-    return {
-        "identity": peer.identity,
-        "serial": peer.serial,
-        "not_after": iso(peer.not_after),
-        "issued": iso_or_null(peer.issued),
-        "anchor": peer.anchor,
-        "issuer": peer.issuer,
-        "shown_serial": peer.shown_serial,
-        "shown_anchor": peer.shown_anchor,
-    }

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
-from agent.status.documents import (
+from agent.status.records import (
     Connection,
     Connections,
     closed_connection,
