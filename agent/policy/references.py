@@ -16,7 +16,6 @@ from typing import Final
 from agent.identity.spiffe import SCHEME, SpiffeId, TrustDomain
 from agent.memo import Memo
 from agent.policy.linkerd import (
-    GROUP,
     AuthorizationPolicy,
     LinkerdPolicies,
     MeshTLSAuthentication,
@@ -26,8 +25,9 @@ from agent.policy.linkerd import (
     ServerAuthorization,
 )
 from agent.policy.names import DNS_FORM_INFIX, dns_name
-from agent.policy.objects import PolicyObject, host_bits
+from agent.policy.objects import host_bits
 from agent.policy.problem import Problem
+from agent.policy.reference_index import Found, ObjectName, ReferenceIndex, object_name
 from agent.policy.rule import (
     Authorization,
     IdentityForm,
@@ -37,20 +37,11 @@ from agent.policy.rule import (
 )
 from agent.policy.selector import SelectorIndex
 
-ObjectName = tuple[str, str]
-"""Namespace and name."""
-
-Found = NetworkAuthentication | MeshTLSAuthentication | ObjectRef | str
-"""What a required authentication is: an object, a ServiceAccount, or why neither."""
-
 # What must all be met is worked out by pairs: so many, of one policy.
 MAX_COMBINATIONS: Final = 10_000
 _TOO_MUCH: Final = (
     f"more than {MAX_COMBINATIONS} combinations with the references before"
 )
-
-# Kinds that Linkerd's AuthorizationPolicy can target and that need HTTP to enforce.
-_ROUTES: Final = frozenset({"httproute", "grpcroute"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +72,7 @@ class LinkerdRules:
 
     def port_policy(self, server: Server) -> PortPolicy:
         """What a Server says of its port: made once for all the pods it selects."""
-        name = _object_name(server)
+        name = object_name(server)
         return self.ports(name, server, self.authorizations.get(name, ()))
 
 
@@ -105,21 +96,21 @@ class LinkerdResolver:
         self, policies: LinkerdPolicies
     ) -> tuple[LinkerdRules, tuple[Problem, ...]]:
         """Follow every reference once, for all workloads; see the module."""
-        index = _Index(policies)
+        index = ReferenceIndex(policies)
         found: dict[ObjectName, list[Authorization]] = {}
         problems = [
             *_useless_identities(policies, self._trust_domain),
             *_host_bits(policies),
             *_external(policies),
         ]
-        for policy in sorted(policies.authorization_policies, key=_object_name):
+        for policy in sorted(policies.authorization_policies, key=object_name):
             targets, faults = index.targets(policy)
             problems += faults
             made = self._made(policy.title, policy, index.required(policy))
             problems += made[1]
             for server in targets:
                 found.setdefault(server, []).append(made[0])
-        for item in sorted(policies.server_authorizations, key=_object_name):
+        for item in sorted(policies.server_authorizations, key=object_name):
             targets, faults = index.selected(item)
             problems += faults
             authorization = self._servers(item.title, item)
@@ -237,99 +228,11 @@ def both_networks(
     return tuple(met)
 
 
-class _Index:
-    """The objects by name, for the references between them."""
-
-    def __init__(self, policies: LinkerdPolicies) -> None:
-        self._servers: dict[str, dict[ObjectName, Server]] = {}
-        for server in sorted(policies.servers, key=_object_name):
-            self._servers.setdefault(server.namespace, {})[_object_name(server)] = (
-                server
-            )
-        self._mesh_tls: dict[ObjectName, MeshTLSAuthentication] = {
-            _object_name(item): item for item in policies.mesh_tls_authentications
-        }
-        self._networks: dict[ObjectName, NetworkAuthentication] = {
-            _object_name(item): item for item in policies.network_authentications
-        }
-
-    def targets(
-        self, policy: AuthorizationPolicy
-    ) -> tuple[tuple[ObjectName, ...], list[Problem]]:
-        """The Servers that `policy` authorizes for."""
-        target = policy.spec.target_ref
-        servers = self._servers.get(policy.namespace, {})
-        fault: str
-        if target.is_kind(GROUP, "Server"):
-            server = (policy.namespace, target.name)
-            if server in servers:
-                return (server,), []
-            fault = f"Server {policy.namespace}/{target.name} does not exist"
-        elif target.is_kind("", "Namespace"):
-            if target.name == policy.namespace:
-                return tuple(servers), []
-            fault = f"expected its own namespace, not {target.name}"
-        elif target.kind.lower() in _ROUTES:
-            fault = (
-                f"{target.kind} is not enforceable, podlock does not read HTTP; "
-                "target a Server"
-            )
-        else:
-            fault = f"expected a Server or Namespace, not {target.group}/{target.kind}"
-        problem = Problem(
-            policy.title, "spec.targetRef", f"{fault}; the policy admits nobody"
-        )
-        return (), [problem]
-
-    def selected(
-        self, item: ServerAuthorization
-    ) -> tuple[tuple[ObjectName, ...], list[Problem]]:
-        """The Servers that a ServerAuthorization is about; only a name can miss."""
-        servers = self._servers.get(item.namespace, {})
-        selection = item.spec.server
-        if selection.selector is not None:
-            return tuple(
-                name
-                for name, server in servers.items()
-                if selection.selector.selects(server.metadata.labels)
-            ), []
-        name = (item.namespace, selection.name or "")
-        if name in servers:
-            return (name,), []
-        fault = f"Server {item.namespace}/{selection.name} does not exist"
-        message = f"{fault}; it admits nobody"
-        return (), [Problem(item.title, "spec.server.name", message)]
-
-    def required(self, policy: AuthorizationPolicy) -> tuple[Found, ...]:
-        """What each required authentication is."""
-        refs = policy.spec.required_authentication_refs
-        return tuple(self._authentication(policy, ref) for ref in refs)
-
-    def _authentication(self, policy: AuthorizationPolicy, ref: ObjectRef) -> Found:
-        """What `ref` demands, or a sentence about why nobody can meet it."""
-        namespace = ref.namespace or policy.namespace
-        name = (namespace, ref.name)
-        if ref.is_kind(GROUP, "NetworkAuthentication"):
-            return self._networks.get(name) or _missing(ref, namespace)
-        if ref.is_kind(GROUP, "MeshTLSAuthentication"):
-            return self._mesh_tls.get(name) or _missing(ref, namespace)
-        if ref.is_kind("", "ServiceAccount"):
-            return ref
-        return (
-            "expected a MeshTLSAuthentication, NetworkAuthentication or "
-            f"ServiceAccount, not {ref.group}/{ref.kind}"
-        )
-
-
-def _missing(ref: ObjectRef, namespace: str) -> str:
-    return f"{ref.kind} {namespace}/{ref.name} does not exist"
-
-
 def _useless_identities(
     policies: LinkerdPolicies, trust_domain: TrustDomain
 ) -> Iterator[Problem]:
     """What a MeshTLSAuthentication asks for and no workload here can have."""
-    for item in sorted(policies.mesh_tls_authentications, key=_object_name):
+    for item in sorted(policies.mesh_tls_authentications, key=object_name):
         for match in item.spec.matches:
             if not _can_match(match, trust_domain):
                 expected = f"{SCHEME}{trust_domain}/... or ...{DNS_FORM_INFIX}."
@@ -365,7 +268,7 @@ def _can_match(match: IdentityMatch, trust_domain: TrustDomain) -> bool:
 
 def _external(policies: LinkerdPolicies) -> Iterator[Problem]:
     """Servers of virtual machines that are registered: we know pods only."""
-    for server in sorted(policies.servers, key=_object_name):
+    for server in sorted(policies.servers, key=object_name):
         if server.spec.external_workload_selector is not None:
             message = "ExternalWorkloads are not known to podlock; selects nothing"
             yield Problem(server.title, "spec.externalWorkloadSelector", message)
@@ -375,12 +278,12 @@ def _host_bits(policies: LinkerdPolicies) -> Iterator[Problem]:
     """Networks that are written with an address of a host in them."""
     places = [
         (item.title, f"spec.networks[{number}].cidr", network.cidr)
-        for item in sorted(policies.network_authentications, key=_object_name)
+        for item in sorted(policies.network_authentications, key=object_name)
         for number, network in enumerate(item.spec.networks)
     ]
     places += [
         (item.title, f"spec.client.networks[{number}].cidr", network.cidr)
-        for item in sorted(policies.server_authorizations, key=_object_name)
+        for item in sorted(policies.server_authorizations, key=object_name)
         for number, network in enumerate(item.spec.client.networks)
     ]
     for title, place, text in places:
@@ -397,7 +300,3 @@ def _port_policy(
     server: Server, authorizations: tuple[Authorization, ...]
 ) -> PortPolicy:
     return PortPolicy(server.title, server.spec.access_policy, authorizations)
-
-
-def _object_name(item: PolicyObject) -> ObjectName:
-    return (item.namespace, item.name)
