@@ -4,7 +4,8 @@ How long the tests wait: deadlines for a usual machine, longer ones where it is 
 The one knob is TEST_PATIENCE, a factor from 1 up; `./run vm` sets it where a virtual
 machine is emulated. What is checked stays the same: every deadline, those that a test
 claims ("within a second") among them, becomes so many times as long, and so does the
-time in which something must *not* happen. The figures that are told are those measured.
+time in which something must *not* happen; load becomes as much less. The figures that
+are told are those measured.
 """
 
 from __future__ import annotations
@@ -36,3 +37,8 @@ FACTOR: Final = read(os.environ.get(VARIABLE))  # noqa: TID251 (the tests' one k
 def patient(seconds: float) -> float:
     """A deadline for the machine that this runs on."""
     return seconds * FACTOR
+
+
+def bearable(rate: float) -> float:
+    """How often a second something is asked of the machine that this runs on."""
+    return rate / FACTOR

@@ -63,9 +63,10 @@ class Agent:
 
     def configuration(self) -> Document:
         """The whole configuration of this node's agent."""
-        identity: Document = {}
+        # Deadlines are as long as they are by default, on a usual machine.
+        identity: Document = {"taint_deadline_seconds": patient(10.0)}
         if self.identity is not None:
-            identity = {
+            identity |= {
                 "service": self.identity.url,
                 "anchors": str(self.identity.anchors),
                 "token": str(self.identity.join_token(self.node.name)),
@@ -83,7 +84,6 @@ class Agent:
                 "default_inbound": "all-unauthenticated",
                 "cluster_networks": list(names.POD_NETWORKS),
             },
-            # As long as they are by default, on a usual machine.
             "limits": {
                 "connect_timeout_seconds": patient(10.0),
                 "handshake_timeout_seconds": patient(10.0),

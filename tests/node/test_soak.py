@@ -7,11 +7,12 @@ import dataclasses
 import pytest
 
 from tests.lab.topology import random_run
+from tests.patience import patient
 from tests.soak import paths, world
 from tests.soak.plan import KIB, Limits
 from tests.soak.soak import Effort, Progress, Soak
 
-SECONDS = 20.0
+SECONDS = patient(20.0)
 POOLED = 8
 EFFORT = Effort(
     SECONDS,

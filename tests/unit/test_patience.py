@@ -23,6 +23,7 @@ def test_what_it_may_not_be(text: str) -> None:
 
 
 def test_deadlines_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many times as long."""
+    """So many times as long; and load is as much less."""
     monkeypatch.setattr(patience, "FACTOR", 4.0)
     assert patience.patient(2.5) == 10.0
+    assert patience.bearable(200.0) == 50.0

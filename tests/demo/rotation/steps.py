@@ -11,7 +11,7 @@ from tests.demo.report import Notes
 from tests.demo.rotation.world import PAIRS, World
 from tests.lab import system
 from tests.lab.node import Document
-from tests.patience import patient
+from tests.patience import bearable, patient
 
 CLOSED_WITHIN_SECONDS: Final = 10.0
 ROTATIONS: Final = 3
@@ -20,13 +20,13 @@ ROTATIONS: Final = 3
 def traffic_starts(world: World, notes: Notes) -> None:
     """Four pods, each a client and a server of a pod on the other node."""
     effort, traffic = world.effort, world.traffic
+    rate = bearable(effort.requests_per_second)
     for source, to in PAIRS:
-        rate = effort.requests_per_second / len(PAIRS)
-        traffic.ask(world.pods[source], world.pods[to], rate)
+        traffic.ask(world.pods[source], world.pods[to], rate / len(PAIRS))
         count = effort.streams // len(PAIRS)
         traffic.stream(world.pods[source], world.pods[to], count)
     notes.did(
-        f"{effort.requests_per_second:g} requests/s on new connections and "
+        f"{rate:g} requests/s on new connections and "
         f"{effort.streams} streams, between 4 pods on 2 nodes"
     )
     _watch(world, notes, time.monotonic())
