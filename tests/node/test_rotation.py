@@ -25,7 +25,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def rotating() -> Iterator[World]:
-    with built(random_run(), Effort(watch_seconds=1.0)) as world:
+    with built(
+        random_run(), Effort(requests_per_second=80.0, watch_seconds=1.0)
+    ) as world:
         yield world
 
 

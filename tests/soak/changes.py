@@ -6,6 +6,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
+from tests import patience
 from tests.soak.judge import Revocation
 from tests.soak.world import World
 
@@ -39,7 +40,9 @@ class Changes:
             self._wait(self.permitted_seconds)
             return
         names = [path.name for path in self.world.paths if path.revocable]
-        self._now = Revocation(self.chance.choice(names), time.monotonic())
+        self._now = Revocation(
+            self.chance.choice(names), time.monotonic(), slowness=patience.FACTOR
+        )
         self.record.append(self._now)
         self._write()
         self._wait(self.revoked_seconds)
@@ -56,4 +59,4 @@ class Changes:
         self.made += 1
 
     def _wait(self, span: tuple[float, float]) -> None:
-        self._next = time.monotonic() + self.chance.uniform(*span)
+        self._next = time.monotonic() + patience.patient(self.chance.uniform(*span))

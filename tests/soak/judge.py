@@ -23,20 +23,26 @@ REFUSED_SECONDS: Final = 1.5
 
 @dataclass(slots=True)
 class Revocation:
-    """One path was not permitted from `since` (when the file was written) on."""
+    """
+    One path was not permitted from `since` (when the file was written) on; `slowness`
+    is that of the machine, 1 for a usual one.
+    """
 
     path: str
     since: float
     until: float = math.inf
+    slowness: float = 1.0
 
     def excuses(self, end: End) -> bool:
         """Whether a connection that lived then may have been reset or refused."""
-        return end.opened <= self.until + ENFORCED_SECONDS and end.ended >= self.since
+        until = self.until + self.slowness * ENFORCED_SECONDS
+        return end.opened <= until and end.ended >= self.since
 
     def outlived(self, end: End) -> float:
         """For how many seconds a connection lived while it must not."""
-        first = max(end.opened + REFUSED_SECONDS, self.since + ENFORCED_SECONDS)
-        return min(end.ended, self.until) - first
+        refused = end.opened + self.slowness * REFUSED_SECONDS
+        enforced = self.since + self.slowness * ENFORCED_SECONDS
+        return min(end.ended, self.until) - max(refused, enforced)
 
 
 @dataclass(frozen=True, slots=True)

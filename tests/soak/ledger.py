@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.patience import patient
 from tests.soak import judge
 from tests.soak.ends import End
 from tests.soak.judge import Connection, Revocation
@@ -20,7 +21,7 @@ MOST_TOLD: Final = 200
 
 
 # From the client's connect to the server's accept.
-NAMELESS_SECONDS: Final = 10.0
+NAMELESS_SECONDS: Final = patient(10.0)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from tests.patience import patient
 from tests.soak import held, inventory, memory
 from tests.soak.changes import Changes
 from tests.soak.inventory import Counts
@@ -23,12 +24,12 @@ from tests.soak.world import IDLE_TUNNEL_SECONDS, World
 
 TICK_SECONDS: Final = 0.1
 # After the clients have ended: until tunnels are closed and counts are as before.
-QUIET_SECONDS: Final = IDLE_TUNNEL_SECONDS + 40.0
+QUIET_SECONDS: Final = IDLE_TUNNEL_SECONDS + patient(40.0)
 # Longer than an idle tunnel is kept, and than a renewed certificate takes.
 SETTLE_SECONDS: Final = 2 * IDLE_TUNNEL_SECONDS
 REST_SECONDS: Final = 0.5
 # What the last connections may take after no more are opened.
-DRAIN_SECONDS: Final = 180.0
+DRAIN_SECONDS: Final = patient(180.0)
 ERROR_LEVELS: Final = ("error", "critical")
 
 
