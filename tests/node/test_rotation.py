@@ -25,9 +25,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def rotating() -> Iterator[World]:
-    with built(
-        random_run(), Effort(requests_per_second=80.0, watch_seconds=1.0)
-    ) as world:
+    effort = Effort(requests_per_second=80.0, watch_seconds=1.0)
+    with built(random_run(), effort) as world:
         yield world
 
 

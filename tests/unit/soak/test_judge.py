@@ -128,6 +128,9 @@ def test_a_connection_that_outlives_its_permit() -> None:
         True
     ] * 2
     assert judge(CLIENT, SERVER, revocations=(Revocation(PATH, 18),)) == []
+    # On a machine that is five times as slow it was in time.
+    slow = Revocation(PATH, 12, slowness=5.0)
+    assert judge(CLIENT, SERVER, revocations=(slow,)) == []
 
 
 def test_before_the_introduction() -> None:
