@@ -16,7 +16,7 @@ PROGRAMS: Final = Path(__file__).parent / "programs"
 COMMAND_SECONDS: Final = 20.0
 
 
-def program(name: str, *arguments: str | int) -> list[str]:
+def program(name: str, *arguments: str | float) -> list[str]:
     """The command line of one of the small applications in `programs/`."""
     # -I -S: nothing of ours and no site-packages; they start in 20 ms, know nothing.
     python = [sys.executable, "-I", "-S", "-u"]

@@ -12,7 +12,7 @@ from typing import Final
 from tests.lab import system
 from tests.lab.node import Document
 from tests.lab.pod import Pod, program
-from tests.patience import patient
+from tests.patience import FACTOR, patient
 
 PORT: Final = 9100
 # What is under way when traffic ends has so long to finish, as an answer has.
@@ -110,7 +110,7 @@ class Traffic:
 def _started(pod: Pod, *arguments: str | float) -> Client:
     number = len(list(pod.directory.glob("pulse-*")))
     log = f"pulse-{number}.out"
-    process = pod.start(*program("pulse", *map(str, arguments)), log=log)
+    process = pod.start(*program("pulse", FACTOR, *map(str, arguments)), log=log)
     return Client(process, pod.directory / log)
 
 

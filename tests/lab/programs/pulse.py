@@ -1,10 +1,12 @@
 """
 Traffic that notices everything: requests on new connections, and streams that stay.
 
-    pulse.py serve PORT
-    pulse.py ask RATE HOST PORT...       RATE new connections a second, in turn
-    pulse.py stream COUNT HOST PORT      COUNT connections, both ways, each byte known
+    pulse.py SLOWNESS serve PORT
+    pulse.py SLOWNESS ask RATE HOST PORT       RATE new connections a second
+    pulse.py SLOWNESS stream COUNT HOST PORT   COUNT connections, both ways, each byte
+                                               known
 
+SLOWNESS, 1 for a usual machine, is a factor of every time below, RATE left out.
 Prints one JSON object a line; `at` is CLOCK_MONOTONIC in seconds, the same for every
 process. SIGTERM ends it in order: what is under way finishes and is told.
 """
@@ -19,10 +21,11 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
+SLOWNESS = float(sys.argv[1])
 # An answer that takes longer failed; the agents themselves give up after 20 s.
-ANSWER_SECONDS = 25.0
+ANSWER_SECONDS = 25.0 * SLOWNESS
 BLOCK_BYTES = 512
-BLOCK_SECONDS = 0.05
+BLOCK_SECONDS = 0.05 * SLOWNESS
 
 
 def tell(event: str, **facts: object) -> None:
@@ -192,7 +195,7 @@ async def stream(stop: asyncio.Event, name: int, host: str, port: int) -> None:
 
 
 async def main() -> None:
-    mode, *rest = sys.argv[1:]
+    mode, *rest = sys.argv[2:]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     if mode == "serve":
