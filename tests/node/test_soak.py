@@ -13,6 +13,8 @@ from tests.soak.plan import KIB, Limits
 from tests.soak.soak import Effort, Progress, Soak
 
 SECONDS = patient(20.0)
+# One takes its time on a slow machine.
+SAMPLES = 10
 POOLED = 8
 EFFORT = Effort(
     SECONDS,
@@ -45,7 +47,7 @@ def test_short() -> None:
     assert leaks == {}
     assert outcome.policy_changes >= 2
     assert outcome.revoked_live
-    assert len(seen) > SECONDS / 2
+    assert len(seen) > SAMPLES
     run = {path.name for path in paths.PATHS if paths.runnable(path)}
     assert set(outcome.totals) == run
     for name, total in outcome.totals.items():
