@@ -67,7 +67,7 @@ def start() -> None:
     )
     for path in PATHS:
         address = machine.get("-n", SHOP, "pod", f"echo-{path.target}")
-        program = ("python3", "-u", "/programs/pulse.py", "ask", str(RATE))
+        program = ("python3", "-u", "/programs/pulse.py", "1", "ask", str(RATE))
         command = (*program, address["status"]["podIP"], str(PORT))
         machine.apply(*App(path.name, path.source, command, "ask").objects())
     machine.wait_ready(SHOP)

@@ -16,7 +16,7 @@ PORT: Final = 7000  # of the echo programs
 NGINX: Final = ("nginx", "-g", "daemon off;")
 REDIS: Final = ("redis-server", "--bind", "*", "--protected-mode", "no", "--save", "")
 SLEEP: Final = ("sleep", "infinity")
-ECHO: Final = ("python3", "-u", "/programs/pulse.py", "serve", str(PORT))
+ECHO: Final = ("python3", "-u", "/programs/pulse.py", "1", "serve", str(PORT))
 
 
 @dataclass(frozen=True, slots=True)
