@@ -29,6 +29,12 @@ from agent.hbone.headers import Fields
 
 # A block of 32 KiB fits in two frames; nobody has a reason for many more.
 MAX_BLOCK_FRAMES: Final = 16
+# RFC 7541 section 4.2: the smallest size since the last block, then the final one.
+MAX_TABLE_SIZE_UPDATES: Final = 2
+# RFC 7541 section 6.3: `001`, and a size with a prefix of five bits.
+_SIZE_UPDATE: Final = 0x20
+_SIZE_UPDATE_BITS: Final = 0xE0
+_SIZE_PREFIX: Final = 0x1F
 
 
 @dataclass(slots=True)
@@ -71,12 +77,35 @@ class HeaderDecoder:
             fields = plain.read(block, self._max_list_bytes)
             if fields is not None:
                 return fields
+        _check_table_size_updates(block)
         try:
             return list(decoder.decode(block, raw=True))
         except OversizedHeaderListError as error:
             raise ProtocolError(ErrorCode.ENHANCE_YOUR_CALM, str(error)) from error
         except HPACKError as error:
             raise ProtocolError(ErrorCode.COMPRESSION_ERROR, str(error)) from error
+
+
+def _check_table_size_updates(block: bytes) -> None:
+    """
+    Count the table size updates that the block begins with; elsewhere the decoder
+    refuses them. Each one costs the decoder as much as a field and adds none.
+
+    Raises: ProtocolError beyond MAX_TABLE_SIZE_UPDATES.
+    """
+    at = updates = 0
+    while at < len(block) and block[at] & _SIZE_UPDATE_BITS == _SIZE_UPDATE:
+        updates += 1
+        if updates > MAX_TABLE_SIZE_UPDATES:
+            raise ProtocolError(
+                ErrorCode.COMPRESSION_ERROR,
+                f"more than {MAX_TABLE_SIZE_UPDATES} table size updates in one block",
+            )
+        has_more = block[at] & _SIZE_PREFIX == _SIZE_PREFIX
+        at += 1
+        while has_more and at < len(block):
+            has_more = bool(block[at] & 0x80)
+            at += 1
 
 
 class HeaderEncoder:

@@ -25,6 +25,8 @@ MAX_ABANDONED_STREAMS: Final = 1_000
 # A DATA frame of ours has 16 KiB or more; some peers return credit each half KiB.
 IDLE_FRAMES_EXCUSED_PER_DATA: Final = 32
 BYTES_RECEIVED_PER_IDLE_FRAME: Final = 1024
+# A change of the initial window is applied to each stream: so many count as a frame.
+STREAMS_RESIZED_PER_IDLE_FRAME: Final = 8
 
 
 class Strain:
@@ -36,9 +38,13 @@ class Strain:
         self._idle_frames = 0
         self._abandoned_streams = 0
 
-    def idle_frame(self) -> None:
-        """Count a frame that moved nothing. Raises: ProtocolError at the limit."""
-        self._idle_frames += 1
+    def idle_frame(self, cost: int = 1) -> None:
+        """
+        Count a frame that moved nothing, as `cost` frames where it makes as much work.
+
+        Raises: ProtocolError at the limit.
+        """
+        self._idle_frames += cost
         if self._idle_frames > MAX_IDLE_FRAMES:
             raise ProtocolError(
                 ErrorCode.ENHANCE_YOUR_CALM,

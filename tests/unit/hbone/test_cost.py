@@ -1,0 +1,104 @@
+"""Frames that cost more than they carry: the work grows with the frames alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.hbone import frames
+from agent.hbone.compression import MAX_TABLE_SIZE_UPDATES, HeaderDecoder
+from agent.hbone.connection import Connection, ConnectRequested, ProtocolError, Role
+from agent.hbone.events import WindowOpened
+from agent.hbone.frames import ErrorCode, FrameType
+from agent.hbone.headers import ConnectRequest
+from agent.hbone.limits import MAX_IDLE_FRAMES, STREAMS_RESIZED_PER_IDLE_FRAME
+from agent.hbone.settings import Setting
+
+STREAMS = 64
+METHOD_GET = b"\x82"
+
+
+def resized(window: int) -> bytes:
+    """A SETTINGS frame that changes the initial window."""
+    payload = int(Setting.INITIAL_WINDOW_SIZE).to_bytes(2) + window.to_bytes(4)
+    return frames.frame(FrameType.SETTINGS, 0, 0, payload)
+
+
+def joined(streams: int = STREAMS) -> tuple[Connection, Connection, list[int]]:
+    """A client and a server with so many streams that have their answer."""
+    client, server = Connection(Role.CLIENT), Connection(Role.SERVER)
+    server.receive(client.take_output())
+    client.receive(server.take_output())
+    server.receive(client.take_output())
+    ids = [client.open_stream(ConnectRequest("10.0.0.1:80")) for _ in range(streams)]
+    told = server.receive(client.take_output())
+    assert sum(isinstance(event, ConnectRequested) for event in told) == streams
+    for stream_id in ids:
+        server.accept(stream_id)
+    server.take_output()
+    return client, server, ids
+
+
+class TestTableSizeUpdates:
+    @pytest.mark.parametrize("updates", range(MAX_TABLE_SIZE_UPDATES + 1))
+    def test_two_in_a_block_are_taken(self, updates: int) -> None:
+        block = b"\x20" * updates + METHOD_GET
+        assert HeaderDecoder(1000).decode(block) == [(b":method", b"GET")]
+
+    @pytest.mark.parametrize("update", [b"\x20", b"\x3f\x01", b"\x3f\x80\x01"])
+    def test_more_end_the_connection(self, update: bytes) -> None:
+        block = update * (MAX_TABLE_SIZE_UPDATES + 1) + METHOD_GET
+        with pytest.raises(ProtocolError, match="table size updates") as caught:
+            HeaderDecoder(1000).decode(block)
+        assert caught.value.code is ErrorCode.COMPRESSION_ERROR
+
+    def test_a_size_that_never_ends_is_an_error(self) -> None:
+        with pytest.raises(ProtocolError):
+            HeaderDecoder(1000).decode(b"\x3f" + b"\xff" * 100)
+
+
+class TestWindows:
+    def test_many_settings_in_one_read_are_one_event(self) -> None:
+        _, server, ids = joined()
+        window = server.sendable(ids[0])
+        flood = b"".join(resized(2**20 + n) for n in range(1, 101))
+        opened = [
+            event for event in server.receive(flood) if isinstance(event, WindowOpened)
+        ]
+        assert opened == [WindowOpened(None)]
+        assert server.sendable(ids[0]) == window
+
+    def test_the_last_size_counts(self) -> None:
+        _, server, ids = joined()
+        server.receive(resized(100) + resized(0))
+        assert [server.sendable(each) for each in ids] == [0] * STREAMS
+        server.receive(resized(7))
+        assert [server.sendable(each) for each in ids] == [7] * STREAMS
+
+    def test_a_smaller_size_and_an_update_keep_their_order(self) -> None:
+        _, server, ids = joined(1)
+        room = 2**31 - 1
+        server.receive(resized(0) + frames.window_update(ids[0], room))
+        with pytest.raises(ProtocolError, match="grows by"):
+            server.receive(resized(1))
+
+    def test_a_stream_that_opens_after_the_change_counts_it_once(self) -> None:
+        client, server, _ = joined(1)
+        client.receive(server.take_output())
+        late = client.open_stream(ConnectRequest("10.0.0.1:80"))
+        server.receive(resized(5) + client.take_output())
+        server.accept(late)
+        assert server.sendable(late) == 5
+
+    def test_a_resize_counts_for_the_streams_that_it_touches(self) -> None:
+        _, server, _ = joined()
+        each = 1 + STREAMS // STREAMS_RESIZED_PER_IDLE_FRAME
+        flood = b"".join(resized(2**20 + n) for n in range(MAX_IDLE_FRAMES // each + 1))
+        with pytest.raises(ProtocolError) as caught:
+            server.receive(flood)
+        assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+    def test_updates_of_one_window_in_one_read_are_one_event(self) -> None:
+        _, server, ids = joined()
+        flood = frames.window_update(0, 1) * 50 + frames.window_update(ids[0], 1) * 50
+        told = server.receive(flood)
+        assert told == [WindowOpened(None), WindowOpened(ids[0])]
