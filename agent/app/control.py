@@ -45,8 +45,9 @@ from agent.workload.connection import (
 )
 from agent.workload.delta import Snapshot, diff
 from agent.workload.directory import Directory
-from agent.workload.model import Objects
+from agent.workload.model import Objects, Workload
 from agent.workload.registry import NodeView, Registry
+from agent.workload.retained import with_retained
 
 log = logger()
 
@@ -83,6 +84,9 @@ class Control:
         self.view = NodeView({}, {}, Directory(), frozenset(), ())
         self.problems: tuple[Problem, ...] = ()
         self.loaded = False
+        self._read: tuple[Workload, ...] = ()
+        self._is_complete = False
+        self._strangers_gone = False
         self._stopping = False
         self._has_served = False
         self._world = instructions.WorldUpdated(Snapshot())
@@ -107,8 +111,13 @@ class Control:
         if self._stopping:
             return
         before = set(self.problems)
-        self.view = self._registry.apply(change.objects)
-        self.objects = replace(change.objects, workloads=self.view.workloads)
+        objects = change.objects
+        if not change.complete:
+            objects = with_retained(objects, self._read, self.enrolled.captures)
+        self._read = objects.workloads
+        self._is_complete = change.complete
+        self.view = self._registry.apply(objects)
+        self.objects = replace(objects, workloads=self.view.workloads)
         self.problems = (*change.problems, *self.view.problems)
         for problem in self.problems:
             if problem not in before:
@@ -118,7 +127,7 @@ class Control:
         self._announcer.judged(self.view.policy_problems)
         first = not self.loaded
         if first:
-            self.enrolled.forget_strangers(self.view)
+            self.enrolled.forget_connections()
         self.loaded = True
         self.allegiance.want(self.view.identities)
         outside = self._outside() if self.gate else {}
@@ -142,6 +151,9 @@ class Control:
         self._judge_direct()
         self.enrolled.reconcile(self.view)
         self._judge_direct()
+        if self._is_complete and not self._strangers_gone and not self._missing():
+            # Last: a pod that holds the namespace of an earlier one has it by now.
+            self._strangers_gone = self.enrolled.forget_strangers(self.view)
         if self.loaded:
             wanted = self.view.pods.keys() | self.view.unplaced
             self._announcer.in_mesh(self.enrolled.captures, wanted)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -60,6 +61,8 @@ class EnrolledPods:
     def reconcile(self, view: NodeView) -> None:
         """Release, change, capture; who cannot be captured now waits."""
         self.release_gone(view)
+        for uid, pod in self._successors(view).items():
+            self._hand_over(uid, pod)
         changed = {uid for uid in self.captures if self._has_changed(view.pods[uid])}
         for uid in changed:
             self._give_up_addresses(view.pods[uid])
@@ -71,21 +74,34 @@ class EnrolledPods:
         }
 
     def release_gone(self, view: NodeView) -> None:
-        """Let go of pods that the view has no more."""
-        for uid in self.captures.keys() - view.pods.keys():
+        """Release pods that the view lacks, unless another pod has their namespace."""
+        succeeded = self._successors(view)
+        for uid in self.captures.keys() - view.pods.keys() - succeeded.keys():
             self._release(uid)
 
-    def forget_strangers(self, view: NodeView) -> None:
-        """Release what an earlier agent captured and nobody wants any more."""
+    def forget_connections(self) -> None:
+        """Drop what connections of an earlier agent left in the maps."""
+        self._enrolment.forget_connections()
+
+    def forget_strangers(self, view: NodeView) -> bool:
+        """
+        Release what an earlier agent captured and no pod of the view accounts for.
+
+        After the first captures: a pod of another uid in the same namespace has taken
+        the earlier capture over by then. Returns: whether that was possible.
+        """
+        waiting = [view.pods[uid] for uid in self.waiting if uid in view.pods]
+        namespaces = [Path(pod.netns) for pod in waiting if pod.netns]
         try:
             # A pod that is in the mesh still, and not found yet, is no stranger.
             known = view.pods.keys() | view.unplaced
-            strangers = self._enrolment.forget_strangers(known)
+            strangers = self._enrolment.forget_strangers(known, namespaces)
         except (PodlockError, OSError) as error:
             self._note("release-failed", "pods of an earlier agent", str(error))
-            return
+            return False
         for uid in strangers:
             self._note("released", uid, "captured by an earlier agent, and gone since")
+        return True
 
     def told(self, view: NodeView) -> Iterator[Captured]:
         """Each captured pod, for a new worker."""
@@ -97,6 +113,41 @@ class EnrolledPods:
         for capture in self.captures.values():
             for listener in (capture.tunnel, capture.inbound, *capture.outbound):
                 listener.close()
+
+    def _successors(self, view: NodeView) -> dict[str, Workload]:
+        """Pods of another uid in the namespace of a pod that is gone, by its uid."""
+        gone = self.captures.keys() - view.pods.keys()
+        if not gone:
+            return {}
+        fresh = {
+            inode: pod
+            for uid, pod in view.pods.items()
+            if uid not in self.captures and (inode := _inode(Path(pod.netns or "")))
+        }
+        inodes = {uid: _inode(self.captures[uid].netns_fd) for uid in gone}
+        return {
+            uid: fresh[inode]
+            for uid, inode in inodes.items()
+            if inode is not None and inode in fresh
+        }
+
+    def _hand_over(self, uid: str, pod: Workload) -> None:
+        """
+        Make a capture that of another pod in the same namespace, in place: the
+        redirect and the listeners stay. The pod is captured over it afterwards.
+        """
+        earlier = self._captured_as[uid]
+        try:
+            capture = self._enrolment.rename(self.captures[uid], pod.uid)
+        except PodlockError as error:
+            self._note("capture-failed", pod.key, str(error))
+            return
+        self._workers.broadcast(instructions.PodReleased(uid))
+        del self.captures[uid], self._captured_as[uid]
+        self.captures[pod.uid] = capture
+        # Without a namespace it differs from what is wanted until it is captured.
+        self._captured_as[pod.uid] = replace(pod, netns=None)
+        self._note("replaced", earlier.key, f"its namespace is now that of {pod.key}")
 
     def _has_changed(self, wanted: Workload) -> bool:
         uid = wanted.uid
@@ -178,9 +229,14 @@ def _is_replaced(path: Path, held: int) -> bool:
 
     A path that is gone is no such thing: the pod may live on without its name.
     """
+    now = _inode(path)
+    return now is not None and now != _inode(held)
+
+
+def _inode(file: Path | int) -> tuple[int, int] | None:
+    """What identifies a namespace by its path or descriptor; None if it is gone."""
     try:
-        now = path.stat()
+        info = os.stat(file)
     except OSError:
-        return False
-    then = os.fstat(held)
-    return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
+        return None
+    return info.st_dev, info.st_ino

@@ -22,6 +22,7 @@ from agent.kube.condition_writer import ConditionWriter
 from agent.kube.manifests import Change
 from agent.kube.resources import of_authority, of_node
 from agent.kube.source import Source
+from agent.policy.problem import Problem
 from agent.redirect.pod_namespaces import PodNamespaces
 from agent.status import documents
 
@@ -55,9 +56,13 @@ class NodeSource(ObjectSource, Protocol):
 class Manifests:
     """A directory of manifests."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: Path | None = None) -> None:
+        """`kept` is a directory for the last good content of each file."""
         self._path = path
-        self._is_read = False
+        self._kept = kept
+        self._is_called = False
+        self._faults: tuple[Problem, ...] = ()
+        self._was_complete = False
 
     async def run(
         self,
@@ -67,14 +72,22 @@ class Manifests:
         """Started once the directory was read."""
 
         def told(change: Change) -> None:
-            self._is_read = True
+            self._is_called = True
+            self._was_complete = self._was_complete or change.complete
+            self._faults = () if self._was_complete else change.problems
             on_change(change)
 
-        await directory.run(self._path, told, task_status=task_status)
+        await directory.run(self._path, told, kept=self._kept, task_status=task_status)
 
     def missing(self) -> list[str]:
-        """What is wrong with a file is in the Change."""
-        return [] if self._is_read else ["the manifests have not been read yet"]
+        """Why the manifests were never read completely since the start."""
+        if not self._is_called:
+            return ["the manifests have not been read yet"]
+        if self._was_complete:
+            return []
+        first = next(iter(self._faults), None)
+        why = f": {first.object}: {first.message}" if first else ""
+        return [f"the manifests were not read completely since the start{why}"]
 
     def description(self) -> documents.ObjectsFrom:
         """Every kind may be in a file."""
@@ -143,7 +156,8 @@ class Surroundings:
 async def node_objects(config: Config) -> AsyncIterator[Surroundings]:
     """For the agent of a node. Raises: ConfigError."""
     if not config.kubernetes.is_used:
-        yield Surroundings(Manifests(config.manifests), Silent())
+        kept = config.state_dir / "manifests"
+        yield Surroundings(Manifests(config.manifests, kept), Silent())
         return
     namespaces = PodNamespaces.of_this_machine()
     async with api_client(config) as client, trio.open_nursery() as nursery:

@@ -20,6 +20,7 @@ from typing import Final
 import trio
 
 from agent.kube.documents import MAX_FILE_BYTES
+from agent.kube.last_good import LastGood
 from agent.kube.manifests import Change, ManifestSet
 from agent.policy.problem import Problem
 
@@ -60,15 +61,18 @@ async def run(
     directory: Path,
     on_change: Callable[[Change], None],
     interval_seconds: float = POLL_INTERVAL_SECONDS,
+    kept: Path | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """
     Call `on_change` with what is in force, at the start and after every change.
 
+    `kept` is a directory for the last good content of each file, over restarts.
+
     Started once the first Change has been delivered. Runs until cancelled; what is
     wrong with the directory or a file is in the Change, never raised.
     """
-    watcher = Watcher(directory)
+    watcher = await trio.to_thread.run_sync(Watcher, directory, LastGood(kept))
     started = False
     while True:
         began = time.monotonic()
@@ -86,11 +90,12 @@ async def run(
 class Watcher:
     """One directory; `poll` blocks, and is for one thread at a time."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kept: LastGood | None = None) -> None:
         self._directory = directory
-        self._manifests = ManifestSet()
+        self._kept = kept or LastGood(None)
+        self._manifests = ManifestSet(self._kept.load())
         self._last: Change | None = None
-        self._good = Change()
+        self._good = self._manifests.as_kept()
         self._applied: Mapping[str, Stamp | None] | None = None
         self._pending: Mapping[str, Stamp | None] | None = None
         self._unsettled = 0
@@ -116,6 +121,7 @@ class Watcher:
         if found != self._applied:
             files, unreadable = read_all(self._directory, found)
             self._good = self._manifests.update(files, unreadable)
+            self._kept.save(self._manifests.good)
             # A file that could not be read is tried again at the next poll.
             self._applied = None if unreadable else found
             self._pending, self._unsettled = found, 0
@@ -132,7 +138,7 @@ class Watcher:
         message = f"{error.strerror}; the last good objects stay in force"
         place = str(error.filename or self._directory)
         problems = (Problem(place, "", message), *self._good.problems)
-        return replace(self._good, problems=problems)
+        return replace(self._good, problems=problems, complete=False)
 
     def _news(self, change: Change) -> Change | None:
         if change == self._last:
@@ -173,9 +179,14 @@ def read_all(
     unreadable: dict[str, str] = {}
     for path in paths:
         try:
-            files[path] = _read(directory / path)
+            content = _read(directory / path)
         except OSError as error:
             unreadable[path] = error.strerror or str(error)
+            continue
+        if content:
+            files[path] = content
+        else:  # what a writer leaves on a full disk
+            unreadable[path] = "the file is empty; delete it to remove its objects"
     return files, unreadable
 
 

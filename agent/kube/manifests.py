@@ -9,8 +9,8 @@ with it, and so does a document removed from a file without fault.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from agent.kube.documents import InvalidManifest, parse_documents
@@ -43,6 +43,8 @@ class Change:
 
     objects: Objects = field(default_factory=Objects)
     problems: tuple[Problem, ...] = ()
+    complete: bool = True
+    """Whether all of the source was read: only then is an absent object gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,33 @@ class _File:
     objects: Mapping[ObjectKey, KubeObject] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     lost: frozenset[ObjectKey] = frozenset()
+    good: bytes | None = None
+    """The last content without a fault; None if there was none."""
+    complete: bool = True
 
 
 class ManifestSet:
     """Remembers each file's last good objects between updates."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Mapping[str, bytes] | None = None) -> None:
+        """`kept`: content that earlier files had when they last were good, by path."""
         self._files: dict[str, _File] = {}
         self._started = False
+        self._unknown: set[str] = set()
+        for path, data in (kept or {}).items():
+            self._files[path] = self._read(path, data, _File())
+
+    @property
+    def good(self) -> dict[str, bytes]:
+        """The last content without a fault of each file that is there."""
+        files = self._files.items()
+        return {path: file.good for path, file in files if file.good is not None}
+
+    def as_kept(self) -> Change:
+        """What the kept files say, for a source that cannot be read at all."""
+        merged = _merge(self._files, [])
+        objects = collect([merged[key] for key in sorted(merged)])
+        return Change(objects, complete=False)
 
     def update(
         self, files: Mapping[str, bytes], unreadable: Mapping[str, str] | None = None
@@ -80,22 +101,39 @@ class ManifestSet:
                 before = self._read(path, files[path], before)
             else:
                 problems.append(_unreadable(path, reasons[path], before))
+                before = replace(before, complete=False)
             current[path] = before
             problems += before.problems
+        self._unknown = self._still_unknown(current)
         self._files, self._started = current, True
         merged = _merge(current, problems)
         lost = {key for file in current.values() for key in file.lost} - {*merged}
         values = [merged[key] for key in sorted(merged)]
-        return Change(collect(values, lost), tuple(problems))
+        complete = all(file.complete for file in current.values())
+        objects = collect(values, lost, self._unknown)
+        return Change(objects, tuple(problems), complete)
+
+    def _still_unknown(self, current: Mapping[str, _File]) -> set[str]:
+        """
+        Files that were there when we started and of which nothing was ever read:
+        what they close is not known. A broken file that comes later closes nothing.
+        """
+        names = self._unknown if self._started else current.keys()
+        files = {path: current[path] for path in names if path in current}
+        return {
+            path
+            for path, file in files.items()
+            if not (file.complete or file.good or file.objects or file.lost)
+        }
 
     def _read(self, path: str, data: bytes, before: _File) -> _File:
         if data == before.data:
-            return before
+            return replace(before, complete=data == before.good)
         try:
             documents = parse_documents(data)
         except InvalidManifest as error:
             problem = _unreadable(_at(path, error.line), error.message, before)
-            return _File(data, before.objects, (problem,), before.lost)
+            return replace(before, data=data, problems=(problem,), complete=False)
         readings = [read(item.value, _at(path, item.line)) for item in documents]
         return self._file(path, data, readings, before)
 
@@ -111,14 +149,16 @@ class ManifestSet:
                 objects[key] = value
         faults = [fault for reading in readings for fault in reading.faults]
         if not faults:
-            return _File(data, objects, tuple(problems))
+            return _File(data, objects, tuple(problems), good=data)
         problems += [fault.problem for fault in faults]
         for key, value in before.objects.items():
             if key not in objects:
                 objects[key] = value
                 problems.append(_kept(path, key))
         lost = self._lost(faults, objects, before)
-        return _File(data, objects, tuple(problems), lost)
+        return _File(
+            data, objects, tuple(problems), lost, good=before.good, complete=False
+        )
 
     def _lost(
         self,
@@ -159,9 +199,15 @@ def _merge(
 
 
 def collect(
-    values: Sequence[KubeObject], lost: Set[ObjectKey] = frozenset()
+    values: Sequence[KubeObject],
+    lost: Set[ObjectKey] = frozenset(),
+    unknown: Collection[str] = (),
 ) -> Objects:
-    """`values` by their kinds; of `lost`, which were never readable, what closes."""
+    """
+    `values` by their kinds; of `lost`, which were never readable, what closes.
+
+    `unknown` are files of which nothing was ever read: each may close every pod.
+    """
     return Objects(
         workloads=_of_type(values, Workload),
         namespaces=_of_type(values, Namespace),
@@ -185,7 +231,8 @@ def collect(
                 (f"{CLOSING_KINDS[key.kind]} {key.namespace}/{key.name}", key.namespace)
                 for key in lost
                 if key.kind in CLOSING_KINDS and key.kind != SERVER_KIND
-            ),
+            )
+            | {(f"manifest file {path}", istio.EVERY_NAMESPACE) for path in unknown},
         ),
     )
 

@@ -27,6 +27,9 @@ GROUP: Final = "security.istio.io"
 VERSIONS: Final = ("v1", "v1beta1")
 DRY_RUN_ANNOTATION: Final = "istio.io/dry-run"
 
+# Of an object that cannot be read and may be about any namespace.
+EVERY_NAMESPACE: Final = ""
+
 # Istio's own limits on the lists of a policy.
 MAX_RULES: Final = 512
 MAX_ACCOUNTS: Final = 16

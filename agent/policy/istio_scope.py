@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from agent.memo import Memo
 from agent.policy.index import RuleSet
-from agent.policy.istio import AuthorizationPolicy, IstioPolicies
+from agent.policy.istio import EVERY_NAMESPACE, AuthorizationPolicy, IstioPolicies
 from agent.policy.istio_rules import TranslatedPolicy, translate
 from agent.policy.peer_authentication import (
     PeerAuthentications,
@@ -95,7 +95,7 @@ class IstioRules:
     def _unreadable(self, namespace: str) -> str | None:
         """An object that may be about the namespace and cannot be read."""
         for title, within in sorted(self.unreadable):
-            if within in (namespace, self.root_namespace):
+            if within in (EVERY_NAMESPACE, namespace, self.root_namespace):
                 return title
         return None
 

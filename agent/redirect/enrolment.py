@@ -18,7 +18,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -110,17 +110,39 @@ class Enrolment:
             steps.callback(self._unpin, capture.pin)
             steps.callback(self._maps.dismiss, capture.netns_cookie)
 
-    def forget_strangers(self, keep: Collection[str]) -> list[str]:
+    def rename(self, held: Capture, uid: str) -> Capture:
+        """
+        Make a capture that of another pod in the same namespace.
+
+        Link, listeners and entries stay as they are; only the pin's name changes.
+        Raises: KernelError, and then nothing has changed.
+        """
+        renamed = replace(held, uid=uid)
+        with _naming(uid):
+            link = self._layout.netns_link(held.pin)
+            link.rename(self._layout.netns_link(renamed.pin))
+        self._captures.pop(held.uid, None)
+        self._captures[uid] = renamed
+        return renamed
+
+    def forget_connections(self) -> None:
+        """Drop what connections of an earlier agent left in the maps, at the start."""
+        self._maps.forget_connections()
+
+    def forget_strangers(
+        self, keep: Collection[str], namespaces: Iterable[Path] = ()
+    ) -> list[str]:
         """
         Release what a killed agent left of pods that are gone; returns their uids.
 
-        At start, when it is known which pods there are and before any worker runs:
-        it also drops what connections of the old agent left in the maps.
+        Pods in `keep`, and whichever pod is in one of `namespaces`, stay captured.
         """
-        self._maps.forget_connections()
         known = set(keep) | set(self._captures)
+        cookies = {_cookie_at(path) for path in namespaces}
         strangers = [
-            pin for pin in pinset.netns_pins(self._layout) if pin.uid not in known
+            pin
+            for pin in pinset.netns_pins(self._layout)
+            if pin.uid not in known and pin.cookie not in cookies
         ]
         for pin in strangers:
             self._maps.dismiss(pin.cookie)
@@ -279,6 +301,20 @@ def _open_netns(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise InputError(f"network namespace {path}: {error.strerror}") from error
+
+
+def _cookie_at(path: Path) -> int | None:
+    """The cookie of the namespace at `path`; None if there is none."""
+    try:
+        descriptor = _open_netns(path)
+    except InputError:
+        return None
+    try:
+        return netns_cookie_of(descriptor)
+    except (KernelError, InputError, OSError):
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _listen(family: int, host: str, port: int) -> socket.socket:

@@ -60,6 +60,27 @@ class TestCapture:
         finally:
             enrolment.release(renewed)
 
+    def test_another_pod_takes_it_over_in_place(
+        self,
+        enrolment: Enrolment,
+        maps: RedirectMaps,
+        pins: Path,
+        pod: Namespace,
+        outside: Namespace,
+    ) -> None:
+        """The object was made anew: link, listeners and entries stay throughout."""
+        held = enrolment.capture("before", pod.path, pod.addresses)
+        renamed = blocking(enrolment.rename(held, "after"))
+        try:
+            assert links(pins, pod) == {NetnsPin(pod.cookie, "after")}
+            assert maps.enrolled()[pod.cookie] == pod.addresses
+            with outside.connect(pod.ip4, 80):
+                renamed.inbound.accept()[0].close()
+            again = enrolment.capture("after", pod.path, pod.addresses)
+            assert again.inbound is held.inbound
+        finally:
+            enrolment.release(renamed)
+
     def test_the_same_pod_in_a_new_namespace(
         self, enrolment: Enrolment, pins: Path, make_pod: MakePod
     ) -> None:
@@ -218,6 +239,21 @@ class TestAfterACrash:
         assert child.hear()[:2] == ("refused", errno.ECONNREFUSED)
         assert links(pins, pod) == {NetnsPin(pod.cookie, "web")}
         successor.forget_strangers(keep=others(pins, pod))
+
+    def test_a_namespace_of_a_waiting_pod_is_kept(
+        self,
+        enrolment: Enrolment,
+        maps: RedirectMaps,
+        pins: Path,
+        pod: Namespace,
+    ) -> None:
+        """The pod has another uid by now and could not be captured yet."""
+        die(enrolment.capture("before", pod.path, pod.addresses))
+        successor = Enrolment(pins, maps)
+        mine = others(pins, pod)
+        assert successor.forget_strangers(keep=mine, namespaces=[pod.path]) == []
+        assert pod.cookie in maps.enrolled()
+        assert successor.forget_strangers(keep=mine) == ["before"]
 
     def test_pods_that_are_gone_are_forgotten(
         self,

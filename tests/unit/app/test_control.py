@@ -54,6 +54,7 @@ class FakeEnrolment:
         self.held: dict[str, Capture] = {}
         self.refuse: str | None = None
         self.kept: set[str] = set()
+        self.forgotten = 0
         self.places: list[tuple[str, str]] = []
         self._sockets: list[socket.socket] = []
 
@@ -81,8 +82,20 @@ class FakeEnrolment:
         del self.held[capture.uid]
         os.close(capture.netns_fd)
 
-    def forget_strangers(self, keep: Iterable[str]) -> list[str]:
+    def rename(self, held: Capture, uid: str) -> Capture:
+        self.steps.append(f"rename {held.uid} {uid}")
+        del self.held[held.uid]
+        self.held[uid] = replace(held, uid=uid)
+        return self.held[uid]
+
+    def forget_connections(self) -> None:
+        """Nothing is left of an earlier agent."""
+
+    def forget_strangers(
+        self, keep: Iterable[str], namespaces: Iterable[Path] = ()
+    ) -> list[str]:
         self.kept = set(keep)
+        self.forgotten += 1
         return []
 
     def close(self) -> None:
@@ -136,9 +149,9 @@ class Bench:
     def _hear(self, message: object, descriptors: Sequence[int] = ()) -> None:
         self.told.append(message)
 
-    def adopt(self, *pods: Workload) -> None:
+    def adopt(self, *pods: Workload, complete: bool = True) -> None:
         objects = Objects(workloads=pods, namespaces=(SHOP,))
-        self.control.adopt(Change(objects, cast("tuple[Problem, ...]", ())))
+        self.control.adopt(Change(objects, (), complete))
 
     def kinds(self) -> list[str]:
         return [type(message).__name__ for message in self.told]
@@ -223,6 +236,72 @@ class TestACapturedPod:
             ("u-late", old),
             ("u-web", new),
         ]
+
+
+# The namespace that every FakeEnrolment holds: that of its descriptors.
+HELD = "/proc/self/fd/0"
+
+
+class TestAnotherPodInTheNamespace:
+    """The object of a pod was made anew: another uid or name, the same namespace."""
+
+    @pytest.mark.parametrize(
+        "successor",
+        [
+            replace(pod("web", "10.0.0.1"), netns=HELD, uid="u-2"),
+            replace(pod("other", "10.0.0.1"), netns=HELD),
+            replace(pod("web", "10.0.0.7"), netns=HELD, uid="u-2"),
+        ],
+        ids=["uid", "name", "uid and address"],
+    )
+    def test_takes_the_capture_over_in_place(
+        self, bench: Bench, successor: Workload
+    ) -> None:
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=HELD))
+        bench.told.clear()
+        bench.adopt(successor)
+        uid, (address,) = successor.uid, successor.addresses
+        first, renamed, *captured = bench.enrolment.steps
+        assert (first, renamed) == ("capture u-web 10.0.0.1", f"rename u-web {uid}")
+        assert captured[-1] == f"capture {uid} {address}"
+        assert all(step.startswith("capture") for step in captured)
+        kinds = [kind for kind in bench.kinds() if kind.startswith("Pod")]
+        assert kinds == ["PodReleased", "PodCaptured"]
+        assert bench.control.enrolled.captures.keys() == {uid}
+
+    def test_is_tried_again_where_that_fails(self, bench: Bench) -> None:
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=HELD))
+        bench.enrolment.refuse = "u-2"
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=HELD, uid="u-2"))
+        assert not [step for step in bench.enrolment.steps if "release" in step]
+        assert "u-2" in bench.control.enrolled.waiting
+        bench.enrolment.refuse = None
+        bench.control.reconcile()
+        assert not bench.control.enrolled.waiting
+        assert bench.kinds()[-1] == "PodCaptured"
+
+
+class TestASourceReadInPart:
+    def test_releases_no_pod(self, bench: Bench) -> None:
+        bench.adopt(pod("web", "10.0.0.1"), pod("batch", "10.0.0.2"))
+        bench.adopt(pod("batch", "10.0.0.2"), complete=False)
+        bench.adopt(complete=False)
+        assert not [step for step in bench.enrolment.steps if "release" in step]
+        assert bench.control.view.pods.keys() == {"u-web", "u-batch"}
+        bench.adopt(pod("batch", "10.0.0.2"))
+        assert bench.enrolment.steps[-1] == "release u-web"
+
+    def test_leaves_the_captures_of_an_earlier_agent(self, bench: Bench) -> None:
+        bench.adopt(complete=False)
+        bench.control.reconcile()
+        assert bench.enrolment.forgotten < 1
+        bench.missing = ["pods: forbidden"]
+        bench.adopt()
+        assert bench.enrolment.forgotten < 1
+        bench.missing = []
+        bench.control.reconcile()
+        bench.control.reconcile()
+        assert bench.enrolment.forgotten == 1
 
 
 class TestTheWorld:

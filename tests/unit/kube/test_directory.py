@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from agent.kube.directory import MAX_UNSETTLED_POLLS, Watcher, run
+from agent.kube.last_good import LastGood
 from agent.kube.manifests import Change
+from agent.policy.istio import EVERY_NAMESPACE
 
 
 def pod(name: str) -> str:
@@ -168,6 +170,73 @@ class TestUnreadable:
         assert names(back) == ["a"]
         assert back is not None
         assert back.problems == ()
+
+    @pytest.mark.parametrize(
+        "fault", ["empty", "broken", "broken link", "no directory"]
+    )
+    def test_a_start_uses_what_was_last_good(self, tmp_path: Path, fault: str) -> None:
+        """Kept on disk over restarts, until the source is read completely again."""
+        here, kept = tmp_path / "here", LastGood(tmp_path / "kept")
+        here.mkdir()
+        file = here / "a.yaml"
+        file.write_text(pod("a"))
+        assert names(Watcher(here, kept).poll()) == ["a"]
+
+        if fault == "empty":
+            file.write_text("")
+        elif fault == "broken":
+            file.write_text("{")
+        else:
+            file.unlink()
+            if fault == "broken link":
+                file.symlink_to(tmp_path / "nowhere")
+            else:
+                here.rmdir()
+        watcher = Watcher(here, LastGood(tmp_path / "kept"))
+        change = watcher.poll()
+        assert names(change) == ["a"]
+        assert change is not None
+        assert change.problems
+        assert not change.complete
+
+        here.mkdir(exist_ok=True)
+        file.unlink(missing_ok=True)
+        file.write_text(pod("b"))
+        after = settled(watcher)
+        assert names(after) == ["b"]
+        assert after is not None
+        assert after.complete
+
+    def test_a_file_that_was_never_readable_closes_every_pod(
+        self, tmp_path: Path
+    ) -> None:
+        """What it denies is not known; one that comes later and is broken is none."""
+        (tmp_path / "a.yaml").write_text(pod("a"))
+        (tmp_path / "policy.yaml").write_text("")
+        watcher = Watcher(tmp_path)
+        first = watcher.poll()
+        assert first is not None
+        assert not first.complete
+        assert first.objects.istio.unreadable == {
+            ("manifest file policy.yaml", EVERY_NAMESPACE)
+        }
+        (tmp_path / "policy.yaml").write_text(pod("b"))
+        (tmp_path / "later.yaml").write_text("{")
+        then = settled(watcher)
+        assert names(then) == ["a", "b"]
+        assert then is not None
+        assert not then.objects.istio.unreadable
+        assert not then.complete
+
+    def test_damage_to_what_was_kept_is_left_out(self, tmp_path: Path) -> None:
+        here, place = tmp_path / "here", tmp_path / "kept"
+        here.mkdir()
+        (here / "a.yaml").write_text(pod("a"))
+        (here / "b.yaml").write_text(pod("b"))
+        Watcher(here, LastGood(place)).poll()
+        one, _ = sorted(place.iterdir())
+        one.write_bytes(one.read_bytes()[:-1])
+        assert len(LastGood(place).load()) == 1
 
     @pytest.mark.parametrize("kind", ["fifo", "broken link"])
     def test_what_is_no_file_is_reported_and_never_waited_for(
