@@ -48,8 +48,13 @@ def check_before(config: Config) -> list[Finding]:
     return checks.before(config)
 
 
-def remove_redirect(config: Config) -> None:
-    """Detach and unpin everything on this node. Raises: KernelError."""
+def remove_redirect(config: Config, *, force: bool = False) -> None:
+    """
+    Detach and unpin everything on this node.
+
+    Raises: InputError where nothing is pinned, or an agent runs and not `force`;
+    KernelError.
+    """
     from agent.app import node
 
-    node.remove_redirect(config)
+    node.remove_redirect(config, force=force)

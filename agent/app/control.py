@@ -20,6 +20,7 @@ from agent.app.direct import Direct
 from agent.app.enrolled import EnrolledPods
 from agent.app.tracer import Message as Traced
 from agent.app.tracer import Note
+from agent.app.verification import Verification
 from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
 from agent.authz.seen import Seen
@@ -89,6 +90,7 @@ class Control:
         self._strangers_gone = False
         self._stopping = False
         self._has_served = False
+        self.verification = Verification()
         self._world = instructions.WorldUpdated(Snapshot())
         self._announcer = announcer or Silent()
         self._missing = missing
@@ -195,7 +197,7 @@ class Control:
             reasons.append("the objects have not been looked at yet")
         if self.workers.running < len(self.workers.slots):
             reasons.append("a proxy worker is not running")
-        return reasons
+        return reasons + self.verification.reasons(time.time())
 
     def _pod_faults(self) -> list[str]:
         uncertified = [

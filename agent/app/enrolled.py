@@ -108,6 +108,16 @@ class EnrolledPods:
         for uid in self.captures:
             yield self._captured(view, uid)
 
+    def pods(self) -> Iterator[tuple[Capture, str, str | None]]:
+        """Each captured pod: its capture, name, and path of its network namespace."""
+        for uid, capture in self.captures.items():
+            pod = self._captured_as[uid]
+            yield capture, pod.key, pod.netns
+
+    def is_captured(self, capture: Capture) -> bool:
+        """Whether this very capture stands."""
+        return self.captures.get(capture.uid) is capture
+
     def stop(self) -> None:
         """Close the listeners; the pods stay enrolled, for the next agent."""
         for capture in self.captures.values():

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
@@ -31,8 +32,9 @@ from agent.app.objects import ObjectSource, node_objects
 from agent.app.probes import Probes, Tell
 from agent.app.reporter import ControlReporter
 from agent.app.stopping import until_signalled
+from agent.app.verifier import Verifier, own_cgroup
 from agent.config import Config
-from agent.errors import KernelError
+from agent.errors import InputError, KernelError
 from agent.identity import crl_files
 from agent.identity.client import IdentityClient
 from agent.identity.local import EmbeddedIdentity
@@ -42,10 +44,12 @@ from agent.kube.manifests import Change
 from agent.log import configure, logger
 from agent.policy.compiler import InboundDefaults
 from agent.policy.rule import DefaultPolicy
-from agent.redirect import bpffs, program, sockets
+from agent.redirect import bpffs, pinset, program, sockets
 from agent.redirect.enrolment import Enrolment
 from agent.redirect.gate import Gate
 from agent.redirect.kernel import RedirectMaps
+from agent.redirect.layout import PinLayout
+from agent.redirect.observed import KernelObserver
 from agent.redirect.sideline import Sideline
 from agent.redirect.tenure import Tenure
 from agent.status import readiness, server
@@ -60,7 +64,7 @@ TRACE_SECONDS: Final = 1.0
 COUNT_EVERY: Final = 10
 # How soon an agent that waits for another to leave takes over.
 TAKE_SECONDS: Final = 0.05
-GATE_SECONDS: Final = 5.0
+GATE_SECONDS: Final = 1.0
 
 
 def run(config: Config) -> None:
@@ -71,9 +75,24 @@ def run(config: Config) -> None:
     trio.run(_run, config)
 
 
-def remove_redirect(config: Config) -> None:
-    """Detach and unpin everything on this node. Raises: KernelError."""
-    program.unload(config.redirect.pins)
+def remove_redirect(config: Config, *, force: bool = False) -> None:
+    """
+    Detach and unpin everything on this node.
+
+    Raises: InputError where nothing is pinned, or an agent runs and not `force`;
+    KernelError.
+    """
+    pins = config.redirect.pins
+    if not pinset.exists(PinLayout(pins)):
+        raise InputError(f"{pins}: nothing is pinned there, so nothing was removed")
+    with contextlib.closing(Tenure(pins)) as tenure:
+        alone = tenure.try_take()
+        if not alone and not force:
+            raise InputError(
+                f"an agent of this node is running and uses {pins}: stop it first, or"
+                " use --force (a running agent attaches its programs again)"
+            )
+        program.unload(pins, forget_lock=alone)
 
 
 async def _run(config: Config) -> None:
@@ -119,6 +138,7 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
             node_objects(config) as objects,
         ):
             enrolment = Enrolment(config.redirect.pins, maps)
+            gate = _gate(config, maps)
             control = Control(
                 *(config, loaded.cgroup, registry, enrolment, source),
                 partial(
@@ -130,16 +150,26 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
                 objects.announcer,
                 objects.source.missing,
                 objects.source.description,
-                _gate(config, maps),
+                gate,
             )
+            observer = KernelObserver(
+                *(config.redirect.pins, Path(loaded.cgroup), maps, tenure, gate)
+            )
+            verifier = _verifier(observer, enrolment, control)
             reporter = ControlReporter(control, loaded.features)
-            await _serve(config, control, reporter, objects.source, authority, tenure)
+            await _serve(
+                config, control, reporter, objects.source, authority, tenure, verifier
+            )
+            observer.close()
+            captured = len(control.enrolled.captures)
             removed = control.is_being_removed
     finally:
         maps.close()
     if removed:
-        remove_redirect(config)
+        program.unload(config.redirect.pins)
         log.info("redirect removed", reason="the namespace of the agents is deleted")
+    else:
+        log.info("stopped", message=pinset.left_behind(captured))
 
 
 async def _serve(
@@ -149,6 +179,7 @@ async def _serve(
     objects: ObjectSource,
     authority: RunningAuthority | None,
     tenure: Tenure,
+    verifier: Verifier,
 ) -> None:
     def tell(kind: str, subject: str, text: str) -> None:
         control.events.add(kind, subject, text, time.time())
@@ -156,9 +187,11 @@ async def _serve(
     assert control.direct is not None
     control.direct.start()
     async with trio.open_nursery() as nursery:
-        probed = trio.CancelScope()
+        probed, verified = trio.CancelScope(), trio.CancelScope()
 
         def let_go() -> None:
+            # The next agent may replace what the verifier would put back.
+            verified.cancel()
             probed.cancel()
             tenure.close()
 
@@ -186,6 +219,7 @@ async def _serve(
             why_not = partial(getattr, control, "not_serving_because")
             nursery.start_soon(_be_probed, probed, where, why_not)
         nursery.start_soon(_reconcile, control)
+        nursery.start_soon(_verify, verified, verifier)
         nursery.start_soon(_trace, control.direct)
         log.info("serving", socket=str(config.status.socket))
 
@@ -207,6 +241,33 @@ async def _be_probed(
     """Answer the kubelet until `scope` is cancelled."""
     with scope:
         await readiness.serve(where, why_not)
+
+
+def _verifier(
+    observer: KernelObserver, enrolment: Enrolment, control: Control
+) -> Verifier:
+    cgroup2 = bpffs.find_cgroup(None)
+    own = Path("/proc/self/cgroup").read_text()
+
+    def note(kind: str, subject: str, text: str, **facts: object) -> None:
+        control.events.add(kind, subject, text, time.time())
+        log.warning(kind, object=subject, message=text, **facts)
+
+    return Verifier(
+        observer,
+        enrolment,
+        control.enrolled.pods,
+        control.enrolled.is_captured,
+        control.verification,
+        note,
+        own_cgroup(cgroup2, own),
+    )
+
+
+async def _verify(scope: trio.CancelScope, verifier: Verifier) -> None:
+    """Until `scope` is cancelled."""
+    with scope:
+        await verifier.run()
 
 
 async def _shut(gate: Gate) -> None:

@@ -19,6 +19,7 @@ from agent.app.trust_documents import (
     certificate,
     revocation_list,
 )
+from agent.app.verifier import document
 from agent.kube.export import manifests
 from agent.policy.index import RuleSet
 from agent.policy.rule import Authorization, InboundPolicy, IstioPolicy
@@ -81,7 +82,7 @@ class ControlReporter:
             "redirect": {
                 "pins": str(config.redirect.pins),
                 "cgroup": str(control.cgroup),
-                "loaded": True,
+                **document(control.verification, time.time()),
                 "features": self._features,
             },
             "same_node": _same_node(control.direct),

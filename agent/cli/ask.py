@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from agent.cli.options import PATH, as_json, read, with_config
+from agent.cli.options import PATH, as_json, with_config
 from agent.status import routes
 from agent.status.documents import NAMES, Name
 
@@ -46,12 +46,12 @@ def _command(name: Name) -> click.Command:
         watch: bool,
         **filters: str | None,
     ) -> None:
-        from agent.status import client
+        from agent.cli import left
 
-        path = socket or read(file, settings).status.socket
+        path, config = left.agent_at(socket, file, settings)
         given = {key: value for key, value in filters.items() if value is not None}
         while True:
-            document = client.fetch(path, name, given)
+            document = left.fetch(path, name, given, config)
             _show(name, document, as_json=as_json, clear=watch)
             if not watch:
                 return

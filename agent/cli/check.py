@@ -58,10 +58,10 @@ def _running(
     *,
     as_json: bool,
 ) -> bool:
-    from agent.status import client
+    from agent.cli import left
 
-    path = socket or read(file, settings).status.socket
-    status = client.fetch(path, "status", {})
+    path, config = left.agent_at(socket, file, settings)
+    status = left.fetch(path, "status", {}, config)
     found, more = list(findings(status)), list(notes(status))
     if as_json:
         _print_json({"well": not found, "findings": found, "notes": more})
@@ -81,13 +81,18 @@ def findings(status: dict[str, Any]) -> Iterator[dict[str, str | None]]:
     for reason in status["not_ready_because"]:
         if reason not in problems:
             yield {"object": "", "field": "", "message": f"not ready: {reason}"}
+    for fault in status["redirect"]["faults"]:
+        yield {"object": fault["object"], "field": "", "message": fault["message"]}
     if reason := status["same_node"]["reason"]:
         yield {"object": "", "field": "", "message": f"same_node: tunnel: {reason}"}
     yield from status["problems"]
 
 
 def notes(status: dict[str, Any]) -> Iterator[str]:
-    """What is no fault, and explains why something that was written does nothing."""
+    """What is no fault now, and explains what is or was seen."""
+    for each in status["redirect"]["interruptions"]:
+        times = f"from {each['since']} to {each['until']}"
+        yield f"the redirect was missing {times}, and was repaired: {each['faults']}"
     for kind in status["objects_from"]["not_installed"]:
         yield f"{kind}: the API server does not know this kind, so there are none of it"
 

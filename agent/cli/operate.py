@@ -40,16 +40,18 @@ def redirect() -> None:
 
 @redirect.command()
 @with_config
-def remove(file: Path | None, settings: tuple[str, ...]) -> None:
+@click.option("--force", is_flag=True, help="Also while an agent runs.")
+def remove(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
     """
     Detach every program and unpin everything.
 
-    From then on pods talk in plaintext, past the agent and past every policy.
+    From then on pods talk in plaintext, past the agent and past every policy. A
+    running agent attaches its programs again within seconds: stop it first.
     """
     config = read(file, settings)
     from agent import app
 
-    app.remove_redirect(config)
+    app.remove_redirect(config, force=force)
     click.echo(f"removed {config.redirect.pins}: pods now talk past Podlock")
 
 

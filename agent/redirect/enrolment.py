@@ -149,6 +149,18 @@ class Enrolment:
             self._unpin(pin)
         return [pin.uid for pin in strangers]
 
+    def renew(self, capture: Capture) -> None:
+        """
+        Put back what the kernel lost of a capture: entries and links.
+
+        Nothing is undone where a step fails. Raises: KernelError, InputError.
+        """
+        with _naming(capture.uid):
+            try:
+                self._take_inbound(capture, contextlib.ExitStack())
+            finally:
+                self._maps.enrol(capture.netns_cookie, capture.addresses)
+
     # Steps of a capture.
 
     def _refuse_conflict(

@@ -71,9 +71,20 @@ class Gate:
         """Take back what others were let through, by this agent or one before it."""
         for uid in self._judged.keys() - outside.keys():
             del self._judged[uid]
-        known = {own_netns_cookie(), *(cookie for _, cookie in self._judged.values())}
-        for cookie in self._maps.judged() - known:
+        for cookie in self._maps.judged() - self._known():
             self._maps.unjudge(cookie)
+
+    def missing(self) -> set[int]:
+        """Those let through that the map does not have. Raises: KernelError."""
+        return self._known() - self._maps.judged()
+
+    def restore(self) -> None:
+        """Let them through again. Raises: KernelError."""
+        for cookie in self.missing():
+            self._maps.judge(cookie)
+
+    def _known(self) -> set[int]:
+        return {own_netns_cookie(), *(cookie for _, cookie in self._judged.values())}
 
     def _judge(self, netns: str) -> int:
         descriptor = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,6 +27,7 @@ NLM_F_REQUEST: Final = 0x1
 NLM_F_ACK: Final = 0x4
 NLM_F_DUMP: Final = 0x300
 INET_DIAG_INFO: Final = 2
+INET_DIAG_CGROUP_ID: Final = 21  # Linux 5.8
 
 _HEADER: Final = struct.Struct("=IHHII")
 _REQUEST: Final = struct.Struct("=BBBxI")
@@ -38,6 +40,7 @@ _ERROR: Final = struct.Struct("=i")
 # struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received (Linux 4.1).
 _COUNTS: Final = struct.Struct("=QQ")
 _COUNTS_AT: Final = 120
+_CGROUP_BYTES: Final = 8
 
 
 class TcpState(IntEnum):
@@ -70,7 +73,8 @@ class DiagSocket:
     One TCP socket of a network namespace.
 
     `id` is the kernel's own name of it (struct inet_diag_sockid), good for destroying
-    it. The counts are TCP's, with SYN and FIN; 0 where there is no tcp_info.
+    it. The counts are TCP's, with SYN and FIN; 0 where there is no tcp_info. `cgroup`
+    is the id of the cgroup that made the socket, 0 where the kernel does not tell it.
     """
 
     family: int
@@ -81,6 +85,7 @@ class DiagSocket:
     cookie: int
     acked_bytes: int = 0
     received_bytes: int = 0
+    cgroup: int = 0
 
 
 class Refusal(KernelError):
@@ -147,7 +152,8 @@ def unpack_socket(body: bytes) -> DiagSocket:
         raise KernelError("inet_diag: a socket cut short")
     family, state, _, _, sockid, *_ = _MESSAGE.unpack_from(body)
     local_port, remote_port = _PORTS.unpack_from(sockid)
-    acked, received = _counts(body[_MESSAGE.size :])
+    attributes = dict(_attributes(body[_MESSAGE.size :]))
+    acked, received = _counts(attributes.get(INET_DIAG_INFO, b""))
     return DiagSocket(
         family=family,
         state=state,
@@ -157,6 +163,7 @@ def unpack_socket(body: bytes) -> DiagSocket:
         cookie=struct.unpack_from("=Q", sockid, 40)[0],
         acked_bytes=acked,
         received_bytes=received,
+        cgroup=_cgroup(attributes.get(INET_DIAG_CGROUP_ID, b"")),
     )
 
 
@@ -165,15 +172,22 @@ def _ip(family: int, data: bytes) -> IPAddress:
     return parse_ip(socket.inet_ntop(family, data[:size]))
 
 
-def _counts(attributes: bytes) -> tuple[int, int]:
-    """Bytes acknowledged and received, from `struct tcp_info`, where it is there."""
-    while len(attributes) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(attributes)
-        if length < _ATTRIBUTE.size:
-            break
-        info = attributes[_ATTRIBUTE.size : length]
-        if kind == INET_DIAG_INFO and len(info) >= _COUNTS_AT + _COUNTS.size:
-            acked, received = _COUNTS.unpack_from(info, _COUNTS_AT)
-            return acked, received
-        attributes = attributes[(length + 3) & ~3 :]
-    return 0, 0
+def _counts(info: bytes) -> tuple[int, int]:
+    """Bytes acknowledged and received, from `struct tcp_info`, where it has them."""
+    if len(info) < _COUNTS_AT + _COUNTS.size:
+        return 0, 0
+    acked, received = _COUNTS.unpack_from(info, _COUNTS_AT)
+    return acked, received
+
+
+def _cgroup(data: bytes) -> int:
+    return int.from_bytes(data, sys.byteorder) if len(data) == _CGROUP_BYTES else 0
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        if not _ATTRIBUTE.size <= length <= len(data):
+            return
+        yield kind, data[_ATTRIBUTE.size : length]
+        data = data[(length + 3) & ~3 :]

@@ -72,6 +72,10 @@ class RedirectMaps:
         """What made the programs (`layout.fingerprint`); zeros before it is told."""
         return self._about.get(_FIRST) or bytes(records.DIGEST_BYTES)
 
+    def ids(self) -> dict[str, int]:
+        """The kernel's id of each map that is open here."""
+        return {name: opened.id for name, opened in self._maps.items()}
+
     # Passage: the agent's own connects.
 
     def allow(self, socket_cookie: int) -> None:
@@ -139,6 +143,11 @@ class RedirectMaps:
             for key, value in self._enrolled.items()
         }
 
+    def is_enrolled(self, netns_cookie: int, addresses: Sequence[IPAddress]) -> bool:
+        """Whether the entry is there, and as `enrol` would write it."""
+        key = records.pack_cookie(netns_cookie)
+        return self._enrolled.get(key) == records.pack_pod(addresses)
+
     # The start gate.
 
     def judge(self, netns_cookie: int) -> None:
@@ -161,6 +170,11 @@ class RedirectMaps:
         socket that does not listen.
         """
         self._listeners.put(packed_ip(address), records.pack_cookie(listener_fd))
+
+    def listener_at(self, address: IPAddress) -> int | None:
+        """The socket cookie of the listener that `listen` named, if there is one."""
+        found = self._listeners.get(packed_ip(address))
+        return None if found is None else records.unpack_cookie(found)
 
     def unlisten(self, address: IPAddress) -> None:
         """Forget `listen`, also one that never was."""

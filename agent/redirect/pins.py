@@ -136,7 +136,7 @@ def _cut(data: bytes, size: int, count: int) -> Iterator[bytes]:
 class PinnedMap:
     """A map with keys and values of fixed size, by its descriptor, which it owns."""
 
-    __slots__ = ("_fd", "_key_bytes", "_value_bytes", "name")
+    __slots__ = ("_fd", "_key_bytes", "_value_bytes", "id", "name")
 
     def __init__(self, fd: int, name: str) -> None:
         self._fd = fd
@@ -154,6 +154,7 @@ class PinnedMap:
         except KernelError:
             self.close()
             raise
+        self.id: int = info.id
         self._key_bytes: int = info.key_bytes
         self._value_bytes: int = info.value_bytes
 

@@ -58,6 +58,19 @@ def is_settled(layout: PinLayout) -> bool:
     return not layout.next.root.exists() and not layout.old.root.exists()
 
 
+def exists(layout: PinLayout) -> bool:
+    """Whether anything of a set is there, a half-made or replaced one included."""
+    return any(each.root.exists() for each in (layout, layout.next, layout.old))
+
+
+def left_behind(pods: int) -> str:
+    """What an agent that is gone leaves, and the command that ends it."""
+    return (
+        f"{pods} pods stay redirected, and their connections are refused until an agent"
+        " starts; `podlock redirect remove` releases them, in plaintext"
+    )
+
+
 def netns_pins(layout: PinLayout) -> Iterator[NetnsPin]:
     """The pods whose network namespace has a link."""
     names = sorted(path.name for path in _listed(layout.links))

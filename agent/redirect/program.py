@@ -120,12 +120,13 @@ def _report(text: str) -> LoadReport:
         raise KernelError(f"eBPF loader: no report in {text[-200:]!r}") from error
 
 
-def unload(pins: Path = DEFAULT_PINS) -> None:
+def unload(pins: Path = DEFAULT_PINS, *, forget_lock: bool = True) -> None:
     """
     Remove links, programs, maps and folders: nothing is redirected afterwards.
 
     Enrolled pods then connect in plaintext, so this is for taking Podlock off a
-    node, not for stopping an agent. Raises: KernelError.
+    node, not for stopping an agent. `forget_lock` False where an agent runs, whose
+    lock must stay where the next one looks for it. Raises: KernelError.
     """
     layout = PinLayout(pins)
     if not pins.parent.is_dir():
@@ -134,6 +135,7 @@ def unload(pins: Path = DEFAULT_PINS) -> None:
         with bpffs.exclusive(pins.parent):
             for part in (layout, layout.next, layout.old):
                 pinset.remove(part)
-            tenure.forget(pins)
+            if forget_lock:
+                tenure.forget(pins)
     except OSError as error:
         raise KernelError(f"unload {pins}: {error}") from error

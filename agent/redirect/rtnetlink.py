@@ -43,15 +43,22 @@ def own_addresses() -> tuple[IPAddress, ...]:
     Blocks; the kernel answers at once. Raises: OSError.
     """
     first: dict[int, IPAddress] = {}
+    for address in all_addresses():
+        first.setdefault(address.version, address)
+    return tuple(first.values())
+
+
+def all_addresses() -> list[IPAddress]:
+    """Every such address. Raises: OSError."""
+    addresses: list[IPAddress] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as route:
         route.settimeout(_WAIT_SECONDS)
         route.send(REQUEST)
         while True:
             found, is_over = parse(route.recv(_READ_BYTES))
-            for address in found:
-                first.setdefault(address.version, address)
+            addresses += found
             if is_over:
-                return tuple(first.values())
+                return addresses
 
 
 def parse(data: bytes) -> tuple[list[IPAddress], bool]:

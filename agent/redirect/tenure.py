@@ -47,11 +47,51 @@ class Tenure:
         self._held = lock
         return True
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ours."""
+        return self._held is not None
+
+    def is_intact(self) -> bool:
+        """Whether the next agent would find our lock: it may have been removed."""
+        if self._held is None:
+            return False
+        try:
+            there = PinLayout(self._pins).tenure.stat()
+        except OSError:
+            return False
+        ours = os.fstat(self._held)
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def retake(self) -> None:
+        """Lock the folder that is there now. Raises: KernelError if it is taken."""
+        removed, self._held = self._held, None
+        if not self.try_take():
+            self._held = removed
+            raise KernelError(f"{self._pins}: another agent has the node lock")
+        if removed is not None:
+            os.close(removed)
+
     def close(self) -> None:
         """Let another agent have it."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+
+def is_taken(pins: Path) -> bool:
+    """Whether an agent has it now. Changes nothing. Raises: OSError."""
+    try:
+        lock = os.open(PinLayout(pins).tenure, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def forget(pins: Path) -> None:

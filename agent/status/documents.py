@@ -51,12 +51,40 @@ class KernelFeature(TypedDict):
     reason: str | None
 
 
-class Redirect(TypedDict):
+class RedirectFault(TypedDict):
+    """One thing in the kernel that is not as it should be."""
+
+    object: str
+    message: str
+
+
+class RedirectInterruption(TypedDict):
+    """A time in which something was missing; it was repaired at `until`."""
+
+    since: str
+    until: str
+    faults: str
+
+
+class RedirectState(TypedDict):
+    """
+    `loaded`: links, pins and entries were found in place within the last two seconds;
+    `verified_at`: when they last were. `missing_since`: what `faults` name is missing,
+    since some time after that. `interruptions`: the latest that were repaired.
+    """
+
+    loaded: bool
+    verified_at: str | None
+    missing_since: str | None
+    faults: list[RedirectFault]
+    interruptions: list[RedirectInterruption]
+
+
+class Redirect(RedirectState):
     """`features`: what the redirect needs of this kernel, as tried at the start."""
 
     pins: str
     cgroup: str | None
-    loaded: bool
     features: list[KernelFeature]
 
 

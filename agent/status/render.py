@@ -92,7 +92,8 @@ def _audited(audited: list[Mapping[str, Any]], now: float) -> list[RenderableTyp
 
 def _redirect(redirect: Mapping[str, Any]) -> str:
     loaded = "loaded" if redirect["loaded"] else "not loaded"
-    return f"{loaded}, {redirect['pins']} on {plain(redirect['cgroup'])}"
+    where = f"{redirect['pins']} on {plain(redirect['cgroup'])}"
+    return f"{loaded}, verified at {plain(redirect['verified_at'])}, {where}"
 
 
 def _fallbacks(redirect: Mapping[str, Any]) -> Iterator[str]:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import KernelError
+from agent.app import remove_redirect
+from agent.config import resolve
+from agent.errors import InputError, KernelError
 from agent.redirect.layout import PinLayout
-from agent.redirect.program import unload
+from agent.redirect.program import ensure_loaded, unload
 from agent.redirect.tenure import Tenure
+from tests.bpf.world import SOURCE
 
 
 def test_the_second_waits_until_the_first_lets_go(own_pins: Path) -> None:
@@ -67,3 +70,22 @@ def test_no_place_for_it(tmp_path: Path) -> None:
     """Pins that are not in a bpffs: said before anything is touched."""
     with pytest.raises(KernelError, match="not in a bpffs"):
         Tenure(tmp_path / "pins").try_take()
+
+
+def test_remove_refuses_while_an_agent_runs(own_pins: Path, cgroup: Path) -> None:
+    """And says what to do; --force removes all but the lock."""
+    config = resolve({"redirect": {"pins": str(own_pins)}})
+    layout = PinLayout(own_pins)
+    with closing(Tenure(own_pins)) as tenure:
+        assert tenure.try_take()
+        with pytest.raises(InputError, match="nothing is pinned there"):
+            remove_redirect(config)
+        ensure_loaded(source=SOURCE, pins=own_pins, cgroup=cgroup)
+
+        with pytest.raises(InputError, match=r"is running.*--force"):
+            remove_redirect(config)
+        assert layout.root.exists()
+
+        remove_redirect(config, force=True)
+        assert not layout.root.exists()
+        assert tenure.is_intact()

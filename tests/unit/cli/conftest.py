@@ -49,8 +49,8 @@ class FakeApp(ModuleType):
         self._note("check_before", config)
         return self.findings
 
-    def remove_redirect(self, config: Any) -> None:
-        self._note("remove_redirect", config)
+    def remove_redirect(self, config: Any, *, force: bool) -> None:
+        self._note("remove_redirect --force" if force else "remove_redirect", config)
 
     def _note(self, name: str, config: Any) -> None:
         self.calls.append((name, config))

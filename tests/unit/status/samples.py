@@ -92,6 +92,10 @@ def status() -> dict[str, Any]:
             "pins": "/sys/fs/bpf/podlock",
             "cgroup": None,
             "loaded": True,
+            "verified_at": "2026-01-02T03:04:05.178Z",
+            "missing_since": None,
+            "faults": [],
+            "interruptions": [],
             "features": [
                 {"name": "sk_lookup", "level": "native", "reason": None},
                 {"name": "socket destroy", "level": "fallback", "reason": "refused"},
