@@ -174,7 +174,9 @@ def served_pod(document: object) -> Workload:
         namespace=meta.namespace,
         name=meta.name,
         node=spec.node_name or "",
-        service_account=spec.service_account_name or "default",
+        service_account=(
+            spec.service_account_name or spec.service_account or "default"
+        ),
         addresses=_addresses(texts, "status.podIPs"),
         labels=meta.labels,
         annotations=meta.annotations,

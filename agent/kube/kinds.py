@@ -56,6 +56,8 @@ class Container(Lenient, frozen=True, kw_only=True):
 class PodSpec(Lenient, frozen=True, kw_only=True):
     node_name: DnsSubdomain | None = None
     service_account_name: DnsSubdomain | None = None
+    service_account: DnsSubdomain | None = None
+    """The deprecated spelling, which the API server copies to the other."""
     host_network: bool = False
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()

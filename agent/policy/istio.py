@@ -168,8 +168,9 @@ class Condition(Strict, frozen=True, kw_only=True):
 
 class PolicyRule(Strict, frozen=True, kw_only=True):
     """
-    Somebody, something, under conditions. What is absent asks nothing; and neither
-    does an empty `from` or `to`, which Istio's own API server refuses.
+    Sources, operations and conditions. A field that is absent matches everything; an
+    empty `from` or `to` is refused, as by Istio's admission: a template without values
+    would match everyone.
     """
 
     from_: Annotated[tuple[From, ...], msgspec.Meta(max_length=MAX_RULES)] | None = (
@@ -177,6 +178,11 @@ class PolicyRule(Strict, frozen=True, kw_only=True):
     )
     to: tuple[To, ...] | None = None
     when: tuple[Condition, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, clause in (("from", self.from_), ("to", self.to)):
+            if clause is not None and not clause:
+                raise ValueError(f"{name}: expected at least one entry, or no {name}")
 
 
 class WorkloadSelector(Strict, frozen=True, kw_only=True):

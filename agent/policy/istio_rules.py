@@ -261,10 +261,6 @@ def _remarks(
     policy: AuthorizationPolicy, rule: PolicyRule, path: str
 ) -> Iterator[Problem]:
     """What is allowed and probably not meant."""
-    for name, given in (("from", rule.from_), ("to", rule.to)):
-        if given == ():
-            message = "an empty list asks nothing, as if it were absent"
-            yield Problem(policy.title, f"{path}.{name}", message)
     for place, text in _addresses(rule, path):
         network = host_bits(text)
         if network is not None:

@@ -188,6 +188,11 @@ class MeshTls(Strict, frozen=True, kw_only=True):
         if not (self.unauthenticated_tls or self.identities or self.service_accounts):
             names = "unauthenticatedTLS, identities and serviceAccounts"
             raise ValueError(f"expected at least one of {names}")
+        if self.unauthenticated_tls and (self.identities or self.service_accounts):
+            # Linkerd's webhook refuses it: the one admits everyone, the other some.
+            raise ValueError(
+                "unauthenticatedTLS excludes identities and serviceAccounts"
+            )
         try:
             _ = self.matches
         except InvalidIdentityMatch as error:
@@ -209,6 +214,8 @@ class Client(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.unauthenticated and self.mesh_tls is None:
             raise ValueError("expected unauthenticated or meshTLS")
+        if self.unauthenticated and self.mesh_tls is not None:
+            raise ValueError("unauthenticated: true excludes meshTLS")
 
 
 class ServerAuthorizationSpec(Strict, frozen=True, kw_only=True):

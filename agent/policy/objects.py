@@ -95,6 +95,9 @@ def parse_network(text: str) -> IPNetwork:
 
     Raises: ValueError, also for IPv4-mapped networks: sources are plain IPv4.
     """
+    slash, prefix = text.partition("/")[1:]
+    if slash and not (prefix.isascii() and prefix.isdigit()):
+        raise ValueError(f"{text!r} is not a network like 10.0.0.0/8")
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError as error:

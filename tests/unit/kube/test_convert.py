@@ -124,6 +124,20 @@ class TestPod:
         assert found.meshed
         assert found.ready
 
+    @pytest.mark.parametrize(
+        ("spec", "account"),
+        [
+            ({"serviceAccount": "web"}, "web"),
+            ({"serviceAccount": "old", "serviceAccountName": "web"}, "web"),
+            ({}, "default"),
+        ],
+    )
+    def test_the_older_spelling_of_the_account(
+        self, spec: dict[str, str], account: str
+    ) -> None:
+        """An API server fills in both; a manifest may have the deprecated one only."""
+        assert pod(a_pod(spec)).service_account == account
+
     def test_the_picture_of_a_static_pod(self) -> None:
         """Its annotation says so, whatever the value is: it names no ServiceAccount."""
         assert pod(a_pod(annotations={MIRROR_ANNOTATION: ""})).static

@@ -58,12 +58,13 @@ class TestSpec:
         assert (found.spec.action, found.spec.rules) == ("ALLOW", ())
         assert found.title == "Istio AuthorizationPolicy shop/a"
 
-    def test_an_empty_list_is_not_an_absent_one(self) -> None:
-        """They mean the same, and only one is remarked upon."""
-        rule, other = policy({"rules": [{"from": []}, {}]}).spec.rules
-
-        assert rule.from_ == ()
-        assert other.from_ is None
+    @pytest.mark.parametrize("name", ["from", "to"])
+    @pytest.mark.parametrize("action", ["ALLOW", "DENY"])
+    def test_an_empty_list_is_refused(self, action: str, name: str) -> None:
+        """A template without callers would admit everyone, as an absent list does."""
+        with pytest.raises(msgspec.ValidationError, match=f"{name}: expected at least"):
+            policy({"action": action, "rules": [{name: []}]})
+        assert policy({"action": action, "rules": [{}]}).spec.rules
 
     def test_target_ref_is_one_of_target_refs(self) -> None:
         """The deprecated field and the new one are read alike."""

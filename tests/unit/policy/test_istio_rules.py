@@ -103,16 +103,6 @@ def test_an_allow_by_exclusion_alone_lets_plaintext_in(
     assert problems({"action": "DENY", "rules": rules}) == ()
 
 
-def test_an_empty_list_is_remarked_upon() -> None:
-    """It asks nothing, which a person may not have meant."""
-    told = problems({"rules": [{"from": [], "to": []}]})
-
-    assert [problem.field for problem in told] == [
-        "spec.rules[0].from",
-        "spec.rules[0].to",
-    ]
-
-
 def test_host_bits_are_remarked_upon() -> None:
     """With the network that holds; a single address has none."""
     told = problems(

@@ -10,6 +10,7 @@ import pytest
 
 from agent.policy.linkerd import (
     AuthorizationPolicy,
+    Client,
     LocalRef,
     MeshTLSAuthentication,
     NetworkAuthentication,
@@ -57,6 +58,8 @@ class TestRefused:
             (MeshTLSAuthentication, {"identityRefs": [{"kind": "ServiceAccount"}]}),
             (NetworkAuthentication, {}),
             (NetworkAuthentication, {"networks": []}),
+            (NetworkAuthentication, {"networks": [{"cidr": "10.0.0.0/255.0.0.0"}]}),
+            (NetworkAuthentication, {"networks": [{"cidr": "10.0.0.0/"}]}),
             (NetworkAuthentication, {"networks": [{"cidr": "10.0.0.0/33"}]}),
             (NetworkAuthentication, {"networks": [{"cidr": "everyone"}]}),
             (NetworkAuthentication, {"networks": [{"cidr": "::ffff:10.0.0.0/104"}]}),
@@ -143,3 +146,35 @@ class TestRead:
         sent = server("shop/api")
 
         assert pickle.loads(pickle.dumps(sent)) == sent  # noqa: S301 - our own
+
+
+ACCOUNTS: Any = {"serviceAccounts": [{"name": "web"}]}
+
+
+class TestContradictions:
+    """Both halves of a ServerAuthorization's client; the wider one would win."""
+
+    @pytest.mark.parametrize(
+        "client",
+        [
+            {"unauthenticated": True, "meshTLS": ACCOUNTS},
+            {"unauthenticated": True, "meshTLS": {"unauthenticatedTLS": True}},
+            {"meshTLS": {"unauthenticatedTLS": True, **ACCOUNTS}},
+            {"meshTLS": {"unauthenticatedTLS": True, "identities": ["*"]}},
+        ],
+    )
+    def test_are_refused_as_linkerds_webhook_does(self, client: Any) -> None:
+        with pytest.raises(msgspec.ValidationError, match="excludes"):
+            msgspec.convert(client, Client)
+
+    @pytest.mark.parametrize(
+        "client",
+        [
+            {"unauthenticated": True},
+            {"unauthenticated": False, "meshTLS": ACCOUNTS},
+            {"meshTLS": {"unauthenticatedTLS": True}},
+            {"meshTLS": {"unauthenticatedTLS": False, **ACCOUNTS}},
+        ],
+    )
+    def test_either_alone_is_taken(self, client: Any) -> None:
+        assert isinstance(msgspec.convert(client, Client), Client)

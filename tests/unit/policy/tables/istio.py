@@ -80,9 +80,9 @@ BLOCKS: Final = [
     ),
     Block(
         "an empty clause always matches",
-        "[ZT] a clause without matches holds; `from: []` and `to: []` ask nothing",
+        "[ZT] a clause without matches holds",
         """
-        Istio AuthorizationPolicy shop/all: {rules: [{from: [], to: []}]}
+        Istio AuthorizationPolicy shop/all: {rules: [{}]}
         """,
         """
         web    api  80  allow  Istio AuthorizationPolicy shop/all
