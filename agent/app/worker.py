@@ -41,13 +41,13 @@ from agent.proxy.pod import LocalPod
 from agent.proxy.pool import Pool
 from agent.proxy.recall import Recall
 from agent.proxy.session import Direction
-from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore
 from agent.proxy.tunnel import Tunnel
 from agent.proxy.update import update
 from agent.proxy.world import World
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.netns import socket_cookie, sockets_in
+from agent.tcp import close_hard
 from agent.workload.connection import Pong, TrustInstalled, WorldWanted
 
 log = logger()

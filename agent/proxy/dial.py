@@ -23,10 +23,10 @@ from agent.proxy.pod import LocalPod
 from agent.proxy.reactor import WRITABLE, Reactor
 from agent.proxy.seams import KernelMaps, PodSockets
 from agent.proxy.session import Traffic
-from agent.proxy.sockets import close_hard, closing
+from agent.proxy.sockets import closing
 from agent.proxy.stock import UNUSED_SECONDS, SocketStock
 from agent.proxy.transport import explain
-from agent.tcp import tune
+from agent.tcp import close_hard, tune
 
 
 class CannotConnect(PodlockError):
@@ -137,6 +137,7 @@ class Dialer:
         family = socket.AF_INET if destination.ip.version == 4 else socket.AF_INET6
         sock = self._stock.take(pod.netns_fd, family)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         return sock
 
     async def _connect(self, sock: socket.socket, to: SocketAddress) -> None:

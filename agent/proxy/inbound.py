@@ -22,12 +22,12 @@ from agent.proxy.live import LiveConnection, Register
 from agent.proxy.papers import Papers
 from agent.proxy.pod import LocalPod
 from agent.proxy.session import End, State
-from agent.proxy.sockets import close_hard
 from agent.proxy.tls import ContextStore, verified_peer
 from agent.proxy.transport import Transport
 from agent.proxy.tunnel import Tunnel
 from agent.proxy.tunnel_stream import TunnelStream
 from agent.proxy.world import World
+from agent.tcp import close_hard
 
 
 class TooManyTunnels(Refused):

@@ -30,7 +30,7 @@ from agent.redirect.kernel import RedirectMaps
 from agent.redirect.layout import NETNS_HOOK, NetnsPin, PinLayout, Ports
 from agent.redirect.netns import inside, netns_cookie_of, own_netns_cookie
 from agent.redirect.plan import difference
-from agent.tcp import tune
+from agent.tcp import arm, tune
 
 LISTEN_BACKLOG: Final = 1024
 
@@ -195,6 +195,8 @@ class Enrolment:
             undo.callback(outbound6.close if outbound6 else lambda: None)
             inbound = _listen_any(self._ports.inbound)
             undo.callback(inbound.close)
+            for listener in filter(None, (outbound4, outbound6, inbound)):
+                arm(listener)  # an application is at the other end of what they accept
             tunnel = _listen_any(self._ports.tunnel)
             undo.callback(tunnel.close)
         return Capture(

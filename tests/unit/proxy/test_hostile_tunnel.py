@@ -13,9 +13,8 @@ import trio.testing
 
 from agent.hbone.connection import ErrorCode
 from agent.proxy import tunnel as tunnel_module
-from agent.proxy.sockets import LINGER_RESET
 from agent.proxy.tunnel_stream import TunnelStream
-from agent.tcp import tune
+from agent.tcp import LINGER_RESET, tune
 from tests.unit.proxy.joined import Scripted, joined, scripted
 from tests.unit.proxy.test_tunnel_stream import REQUEST, Relayed, opened
 

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from agent.proxy.reactor import NOTHING, READABLE, WRITABLE, Reactor
-from agent.proxy.sockets import LINGER_RESET
 from agent.proxy.spin import Spin
+from agent.tcp import LINGER_RESET
 from tests.unit.proxy.joined import data_path, tcp_pair
 
 

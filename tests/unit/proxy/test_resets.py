@@ -27,9 +27,9 @@ from agent.hbone.connection import ConnectRequest
 from agent.hbone.events import StreamEnded
 from agent.proxy.relay import relay
 from agent.proxy.session import Meter, Traffic
-from agent.proxy.sockets import LINGER_RESET, closing
+from agent.proxy.sockets import closing
 from agent.proxy.tunnel_stream import ApplicationGone
-from agent.tcp import tune
+from agent.tcp import LINGER_RESET, tune
 from tests.unit.proxy.joined import data_path, joined, scripted, tcp_pair
 
 TIMES: Final = 200

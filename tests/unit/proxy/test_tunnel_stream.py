@@ -16,8 +16,9 @@ from agent.hbone.events import DataReceived, StreamEnded, StreamReset
 from agent.hbone.settings import DEFAULT
 from agent.proxy.reactor import Reactor, Ready
 from agent.proxy.session import Meter, Traffic
-from agent.proxy.sockets import LINGER_RESET, closing
+from agent.proxy.sockets import closing
 from agent.proxy.tunnel_stream import ApplicationGone, PeerReset, TunnelStream
+from agent.tcp import LINGER_RESET
 from tests.unit.proxy.joined import Scripted, app_pair, scripted
 
 REQUEST = ConnectRequest("10.0.0.2:80")
