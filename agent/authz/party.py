@@ -192,7 +192,7 @@ def parse_identity(text: str) -> SpiffeId | None:
     try:
         if text.startswith(SCHEME):
             return SpiffeId.parse(text)
-        account, infix, domain = text.partition(f".{DNS_FORM_INFIX}.")
+        account, infix, domain = text.rpartition(f".{DNS_FORM_INFIX}.")
         if not infix:
             return None
         # A ServiceAccount's name may have dots, a namespace's has none.

@@ -27,7 +27,7 @@ from agent.authz.party import Client, NoSuchParty, Server, parse_identity
 from agent.authz.survey import Survey
 from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId, TrustDomain
 from agent.policy.match import Attribute, Constraint, Pattern, TextForm
-from agent.policy.names import dns_form
+from agent.policy.names import dns_key
 from agent.policy.rule import InboundPolicy
 
 # Nobody has it: who is admitted under it is admitted whoever they are.
@@ -168,7 +168,8 @@ def _stand_in(
     attribute: Attribute, pattern: Pattern, anyone: SpiffeId
 ) -> Iterator[tuple[str, SpiffeId]]:
     """How a pattern is written, and somebody who fits it."""
-    form, text, domain = pattern.form, pattern.text, anyone.trust_domain
+    form, domain = pattern.form, anyone.trust_domain
+    text = pattern.text.replace("@", ".")  # see names.dns_key
     written = {
         TextForm.EXACT: text,
         TextForm.PREFIX: f"{text}*",
@@ -180,7 +181,7 @@ def _stand_in(
             yield str(identity), identity
     elif attribute is Attribute.DNS_NAME:
         # `*.serviceaccount...` and wider: whoever is of this trust domain.
-        everybody = (dns_form(anyone) or "").endswith(text)
+        everybody = (dns_key(anyone) or "").endswith(pattern.text)
         known = None if everybody else parse_identity(filled)
         yield written, known or anyone
     elif attribute is Attribute.PRINCIPAL:

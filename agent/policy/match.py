@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from agent.addresses import IPAddress, IPNetwork, unmapped
 from agent.identity.spiffe import SCHEME, SpiffeId
-from agent.policy.names import dns_form
+from agent.policy.names import dns_key
 
 IpValue = tuple[int, int]
 """An address as its version and its number: hashed and shifted without objects."""
@@ -43,7 +43,8 @@ class Facts(NamedTuple):
     One connection, as constraints see it; None where there is nothing to see.
 
     `principal` is the SPIFFE ID without its scheme, `dns_name` the same identity as
-    Linkerd writes it, `account` is `namespace/service-account`.
+    Linkerd writes it, with `@` before the trust domain (see `names.dns_key`);
+    `account` is `namespace/service-account`.
     """
 
     port: int
@@ -170,7 +171,7 @@ def _names(identity: SpiffeId) -> tuple[str, str | None, str | None, str | None]
     namespace, account = identity.namespace, identity.service_account
     if namespace is None:
         return principal, None, None, None
-    return principal, dns_form(identity), namespace, f"{namespace}/{account}"
+    return principal, dns_key(identity), namespace, f"{namespace}/{account}"
 
 
 def _is(value: Value, fact: FactValue) -> bool:

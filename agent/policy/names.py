@@ -21,11 +21,13 @@ def dns_name(namespace: str, service_account: str, trust_domain: str) -> str:
     return f"{service_account}.{namespace}.{DNS_FORM_INFIX}.{trust_domain}"
 
 
-def dns_form(identity: SpiffeId) -> str | None:
+def dns_key(identity: SpiffeId) -> str | None:
     """
-    `identity` in DNS form, or None where it has none.
+    `identity` in DNS form with its trust domain set apart, or None where it has none.
 
-    A namespace with a dot, which SPIFFE allows and Kubernetes does not, has none:
+    `web.shop.serviceaccount.identity.linkerd@cluster.local`: one joined name would let
+    the domain `shop.serviceaccount.identity.linkerd.cluster.local` pass for ours. A
+    namespace with a dot, which SPIFFE allows and Kubernetes does not, has no DNS form:
     its last label would pass for the namespace of another workload.
     """
     namespace, account = identity.namespace, identity.service_account
@@ -33,4 +35,20 @@ def dns_form(identity: SpiffeId) -> str | None:
         return None
     if not _NAMESPACE.fullmatch(namespace) or not DNS_NAME.fullmatch(account):
         return None
-    return dns_name(namespace, account, str(identity.trust_domain))
+    return f"{account}.{namespace}.{DNS_FORM_INFIX}@{identity.trust_domain}"
+
+
+def name_key(name: str) -> str:
+    """
+    A name in DNS form as `dns_key` writes it; without the infix it is no identity's.
+
+    The last infix counts, so a trust domain that contains one has no DNS form here.
+    """
+    head, infix, domain = name.rpartition(f".{DNS_FORM_INFIX}.")
+    return f"{head}.{DNS_FORM_INFIX}@{domain}" if infix else name
+
+
+def suffix_key(suffix: str) -> str:
+    """`.suffix` of DNS names, as the end of a `dns_key`; always a whole domain."""
+    key = name_key(suffix)
+    return key if "@" in key else f"@{suffix[1:]}"

@@ -174,7 +174,8 @@ class LinkerdResolver:
             self._account(ref.namespace or item.namespace, ref.name)
             for ref in tls.service_accounts
         )
-        return Authorization(item.title, (*tls.matches, *accounts), networks)
+        matches = self._own(tls.matches)
+        return Authorization(item.title, (*matches, *accounts), networks)
 
     def _identities(
         self,
@@ -183,7 +184,7 @@ class LinkerdResolver:
     ) -> tuple[IdentityMatch, ...]:
         if isinstance(found, ObjectRef):
             return (self._account(found.namespace or policy.namespace, found.name),)
-        matches = list(found.spec.matches)
+        matches = self._own(found.spec.matches)
         for ref in found.spec.identity_refs or ():
             if ref.is_kind("", "ServiceAccount"):
                 namespace = ref.namespace or found.namespace
@@ -192,6 +193,18 @@ class LinkerdResolver:
                 suffix = dns_name(ref.name, "*", str(self._trust_domain))
                 matches.append(IdentityMatch(IdentityForm.SUFFIX, suffix))
         return tuple(matches)
+
+    def _own(self, matches: Iterable[IdentityMatch]) -> list[IdentityMatch]:
+        """A suffix that names a part of our domain's form is about our domain only."""
+        everyone = f".{DNS_FORM_INFIX}.{self._trust_domain}"
+        return [
+            IdentityMatch(IdentityForm.SUFFIX, f"*{everyone}")
+            if match.form is IdentityForm.SUFFIX
+            and match.text != f"*.{self._trust_domain}"
+            and everyone.endswith(match.text[1:])
+            else match
+            for match in matches
+        ]
 
     def _account(self, namespace: str, name: str) -> IdentityMatch:
         text = dns_name(namespace, name, str(self._trust_domain))

@@ -21,7 +21,13 @@ from agent.errors import InputError
 from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId
 from agent.policy.index import RuleSet
 from agent.policy.match import Attribute, Constraint, Pattern, Rule, Term, TextForm
-from agent.policy.names import DNS_FORM_INFIX, DNS_NAME, dns_form
+from agent.policy.names import (
+    DNS_FORM_INFIX,
+    DNS_NAME,
+    dns_key,
+    name_key,
+    suffix_key,
+)
 
 DEFAULT_ANNOTATION: Final = "config.linkerd.io/default-inbound-policy"
 
@@ -55,7 +61,8 @@ class IdentityMatch:
     Some authenticated identities: any, one, or those under a DNS suffix.
 
     `text` is as written; a suffix matches DNS forms only, never a SPIFFE URI, and
-    only whole labels: `*.shop.serviceaccount...` is not `*.workshop...`.
+    only whole labels: `*.shop.serviceaccount...` is not `*.workshop...`. The trust
+    domain is compared whole: `*.cluster.local` does not match `evil.cluster.local`.
     """
 
     form: IdentityForm
@@ -89,27 +96,34 @@ class IdentityMatch:
 
     def matches(self, identity: SpiffeId) -> bool:
         """Whether an authenticated `identity` is one of these."""
-        return self._matches_names(str(identity), dns_form(identity))
+        return self._matches_names(str(identity), dns_key(identity))
 
     def covers(self, other: IdentityMatch) -> bool:
         """Whether this matches everything that `other` matches."""
         if self.form is IdentityForm.ANY or other.form is IdentityForm.ANY:
             return self.form is IdentityForm.ANY
         if other.form is IdentityForm.SUFFIX:
-            inside = other.text[1:].endswith(self.text[1:])
+            inside = other.key.endswith(self.key)
             return self.form is IdentityForm.SUFFIX and inside
         if other.text.startswith(SCHEME):
             return self.matches(SpiffeId.parse(other.text))
         if self.text.startswith(SCHEME):
-            return dns_form(SpiffeId.parse(self.text)) == other.text
-        return self._matches_names(other.text, other.text)
+            return dns_key(SpiffeId.parse(self.text)) == other.key
+        return self._matches_names(other.text, other.key)
+
+    @property
+    def key(self) -> str:
+        """What is compared with an identity's `dns_key`, or with its end."""
+        if self.form is IdentityForm.SUFFIX:
+            return suffix_key(self.text[1:])
+        return name_key(self.text)
 
     def _matches_names(self, exact: str, dns: str | None) -> bool:
         if self.form is IdentityForm.ANY:
             return True
         if self.form is IdentityForm.EXACT:
-            return self.text in (exact, dns)
-        return dns is not None and dns.endswith(self.text[1:])
+            return self.text == exact or self.key == dns
+        return dns is not None and dns.endswith(self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +192,11 @@ def _identity_terms(
         if match.form is IdentityForm.ANY:
             uris.append(Pattern(TextForm.ANY))
         elif match.form is IdentityForm.SUFFIX:
-            names.append(Pattern(TextForm.SUFFIX, match.text[1:]))
+            names.append(Pattern(TextForm.SUFFIX, match.key))
         elif match.text.startswith(SCHEME):
             uris.append(Pattern(TextForm.EXACT, match.text.removeprefix(SCHEME)))
         else:
-            names.append(Pattern(TextForm.EXACT, match.text))
+            names.append(Pattern(TextForm.EXACT, match.key))
     for attribute, patterns in (
         (Attribute.PRINCIPAL, uris),
         (Attribute.DNS_NAME, names),

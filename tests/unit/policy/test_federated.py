@@ -19,6 +19,10 @@ from agent.policy.rule import (
 OURS = SpiffeId.parse("spiffe://cluster.local/ns/shop/sa/web")
 THEIRS = SpiffeId.parse("spiffe://partner.example/ns/shop/sa/web")
 NESTED = SpiffeId.parse("spiffe://cluster.local.partner.example/ns/shop/sa/web")
+PARENT = SpiffeId.parse("spiffe://evil.cluster.local/ns/shop/sa/web")
+DISGUISED = SpiffeId.parse(
+    "spiffe://shop.serviceaccount.identity.linkerd.cluster.local/ns/shop/sa/web"
+)
 
 
 def permits(text: str, identity: SpiffeId) -> bool:
@@ -47,6 +51,8 @@ def test_what_admits_ours_admits_no_namesake(ours: str) -> None:
     assert permits(ours, OURS)
     assert not permits(ours, THEIRS)
     assert not permits(ours, NESTED)
+    assert not permits(ours, PARENT)
+    assert not permits(ours, DISGUISED)
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,26 @@ class TestRequired:
 
 
 class TestMeshTLS:
+    @pytest.mark.parametrize(
+        "domain", [f"shop.{SUFFIX}", "evil.cluster.local", "local"]
+    )
+    @pytest.mark.parametrize("written", ["*.local", "*.cluster.local", "Namespace"])
+    def test_another_domain_never_matches_names_of_ours(
+        self, written: str, domain: str
+    ) -> None:
+        """A trust domain is compared whole, though its name ends or begins as ours."""
+        by_ref = written == "Namespace"
+        found = the_one(
+            mesh_tls("shop/mesh", refs=[ref("Namespace", "shop")])
+            if by_ref
+            else mesh_tls("shop/mesh", written),
+            authorization("shop/a", API, ref("MeshTLSAuthentication", "mesh")),
+        )
+        foreign = SpiffeId.for_workload(TrustDomain(domain), "shop", "web")
+
+        assert found.admits_identity(WEB)
+        assert not found.admits_identity(foreign)
+
     def test_identity_refs_are_alternatives(self) -> None:
         """A ServiceAccount or all of a Namespace."""
         refs = [ref("ServiceAccount", "web"), ref("Namespace", "jobs")]

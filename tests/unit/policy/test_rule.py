@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.addresses import parse_ip
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.policy.names import dns_form
+from agent.policy.names import dns_name
 from agent.policy.rule import (
     Authorization,
     DefaultPolicy,
@@ -33,6 +33,13 @@ IDENTITIES = st.builds(
     st.sampled_from(["shop", "workshop", "sh"]) | LABELS,
     st.sampled_from(["web", "a.web", "web.shop"]) | LABELS,
 )
+
+
+def dns_form(identity: SpiffeId) -> str:
+    namespace, account = identity.namespace, identity.service_account
+    assert namespace is not None
+    assert account is not None
+    return dns_name(namespace, account, str(identity.trust_domain))
 
 
 def matches(pattern: str, identity: str) -> bool:
@@ -106,7 +113,11 @@ class TestIdentityMatch:
             (f"*.web.shop.{SUFFIX}", str(WEB), False),
             (f"*.{SUFFIX}", str(WEB), True),
             ("*.cluster.local", str(WEB), True),
-            ("*.local", str(WEB), True),
+            ("*.local", str(WEB), False),
+            ("*.cluster.local", "spiffe://evil.cluster.local/ns/shop/sa/web", False),
+            ("*.partner.example", "spiffe://partner.example/ns/shop/sa/web", True),
+            (f"*.shop.{SUFFIX}", f"spiffe://shop.{SUFFIX}/ns/shop/sa/web", False),
+            (f"*.{SUFFIX}", f"spiffe://shop.{SUFFIX}/ns/shop/sa/web", False),
             ("*.cluster.local", "spiffe://cluster.local/vm/db", False),
             ("*.shop", "spiffe://cluster.local/ns/a/sa/shop", False),
         ],
@@ -129,7 +140,6 @@ class TestIdentityMatch:
         """An identity matches its own URI and its own DNS form."""
         dns = dns_form(identity)
 
-        assert dns is not None
         assert IdentityMatch.parse(str(identity)).matches(identity)
         assert IdentityMatch.parse(dns).matches(identity)
 
@@ -138,7 +148,7 @@ class TestIdentityMatch:
         self, identity: SpiffeId, data: st.DataObject
     ) -> None:
         """What covers a pattern matches everything that the pattern matches."""
-        dns = dns_form(identity) or ""
+        dns = dns_form(identity)
         forms = ["*", str(identity), dns, f"*.{dns.partition('.')[2]}", f"*.{SUFFIX}"]
         patterns = st.sampled_from([*forms, str(WEB), f"*.shop.{SUFFIX}"])
         outer = IdentityMatch.parse(data.draw(patterns))
