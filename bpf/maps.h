@@ -85,6 +85,13 @@ BPF_PERCPU_ARRAY(here, __u64, 1);
 BPF_TABLE("lru_hash", struct tuple, struct note, noted, 65536);
 
 /*
+ * socket cookie -> the client's socket of a direct connection whose SYN no captured
+ * namespace let in: bar_send and bar_receive drop all that it sends and receives.
+ * Written by note_flow; the kernel drops an entry with its socket.
+ */
+BPF_SOCKHASH(barred, __u64, 65536);
+
+/*
  * socket cookie -> a direct connection, live or closed. Written by note_flow; read
  * by the agent, which deletes the closed ones. When it is full, `unrecorded`
  * counts: a record is lost then, and nothing else depends on it.

@@ -83,12 +83,13 @@ struct tuple {
 };
 _Static_assert(sizeof(struct tuple) == 40, "records.py packs 40 bytes");
 
-/* What a noted tuple rests upon. */
+/* What a noted tuple rests upon, and which namespace let its SYN in, 0 before. */
 struct note {
 	__u64 netns;
 	__u64 verdict;
+	__u64 admitted;
 };
-_Static_assert(sizeof(struct note) == 16, "records.py packs 16 bytes");
+_Static_assert(sizeof(struct note) == 24, "records.py packs 24 bytes");
 
 /* A service's endpoints are `choices` of its id, 0 to count - 1. */
 struct service {

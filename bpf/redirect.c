@@ -163,6 +163,18 @@ inline_logic struct grant verdict_on(__u64 netns, const struct address *to)
 	return found ? *found : none;
 }
 
+/* Whether the agent of the pod with this address lives: its listener goes with it. */
+inline_logic int is_served(const struct ip *ip)
+{
+	struct ip key = *ip;
+	struct bpf_sock *listener = (struct bpf_sock *)listeners.lookup(&key);
+
+	if (!listener)
+		return 0;
+	bpf_sk_release(listener);
+	return 1;
+}
+
 /*
  * `bound`: the source that the socket was bound to, if it was. A foreign one (a pod
  * with CAP_NET_ADMIN may) has no part in verdicts, which are about pods.
@@ -195,6 +207,8 @@ inline_logic enum verdict judge(struct bpf_sock_addr *ctx,
 	if (is_any(bound) || is_own(pod, bound)) {
 		*go = behind(to);
 		meant.verdict = verdict_on(netns, go).id;
+		if (meant.verdict && !is_served(&go->ip))
+			meant.verdict = 0; /* to the agent, which is gone: refused */
 		if (meant.verdict)
 			meant.role = ROLE_DIRECT;
 	}
@@ -373,6 +387,31 @@ inline_logic void connecting(struct bpf_sock_ops *ctx)
 		note_direct(ctx, peer);
 }
 
+/*
+ * The handshake is over, and nothing was sent: was it the captured namespace that let
+ * the SYN in? Else the address has another holder by now, here or on another node.
+ */
+inline_logic void established(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+	struct tuple tuple;
+	struct note *note;
+	struct peer *peer;
+	__u64 cookie;
+
+	if (!sk)
+		return;
+	peer = peers.sk_storage_get((void *)sk, 0, 0);
+	if (!peer || peer->role != ROLE_DIRECT)
+		return;
+	tuple = tuple_of(ctx);
+	note = noted.lookup(&tuple);
+	if (note && note->verdict == peer->verdict && note->admitted)
+		return;
+	cookie = bpf_get_socket_cookie(ctx);
+	barred.sock_hash_update(ctx, &cookie, BPF_ANY);
+}
+
 /* The addresses are there still: tcp_set_state calls us first. */
 inline_logic void changed(struct bpf_sock_ops *ctx)
 {
@@ -440,6 +479,9 @@ int note_flow(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		connecting(ctx);
 		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		established(ctx);
+		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		changed(ctx);
 		break;
@@ -448,6 +490,20 @@ int note_flow(struct bpf_sock_ops *ctx)
 		break;
 	}
 	return 1;
+}
+
+/* --- barred: direct connections that reached somebody else ----------------- */
+
+/* sk_msg, Linux 4.17, attached to `barred`: send() fails with EACCES. */
+int bar_send(struct sk_msg_md *msg)
+{
+	return SK_DROP;
+}
+
+/* sk_skb verdict, Linux 5.13, attached to `barred`: nothing is read. */
+int bar_receive(struct __sk_buff *skb)
+{
+	return SK_DROP;
 }
 
 /* --- probes: the kubelet's own connections -------------------------------- */
@@ -605,7 +661,10 @@ inline_logic int is_noted(const struct tuple *key, __u64 netns)
 	if (!note || !netns)
 		return 0;
 	grant = verdict_on(note->netns, &tuple.destination);
-	return grant.id == note->verdict && grant.netns == netns;
+	if (grant.id != note->verdict || grant.netns != netns)
+		return 0;
+	note->admitted = netns;
+	return 1;
 }
 
 /*

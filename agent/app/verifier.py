@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -72,10 +73,26 @@ class Verifier:
 
     async def verify(self) -> None:
         """One look, repairs where they are needed, and a second look then."""
+        self._end_barred()
         faults = await self._pass(repair=True)
         self._report(faults)
         if any(not each.lasting for each in faults):
             self._report(await self._pass(repair=False))
+
+    def _end_barred(self) -> None:
+        """Direct connections that reached another holder of the address."""
+        with contextlib.suppress(PodlockError, OSError):
+            barred = self._observer.barred()
+            for capture, name, _ in self._pods() if barred else ():
+                ended: list[DiagSocket] = []
+                sockets.destroy_sockets(
+                    capture.netns_fd, partial(_chosen, barred, ended)
+                )
+                if ended:
+                    text = (
+                        f"reached no captured pod, nothing was sent: {summary(ended)}"
+                    )
+                    self._note("direct-refused", name, text)
 
     async def _pass(self, *, repair: bool) -> list[Fault]:
         faults = self._node(repair=repair)
@@ -176,6 +193,13 @@ class Verifier:
         known = {each.netns_cookie for each in captures}
         for cookie in self._census.keys() - known:
             del self._census[cookie]
+
+
+def _chosen(cookies: set[int], chosen: list[DiagSocket], each: DiagSocket) -> bool:
+    """Whether it is one of these; then it is noted as well."""
+    if each.cookie in cookies:
+        chosen.append(each)
+    return each.cookie in cookies
 
 
 def own_cgroup(cgroup2: Path, text: str) -> int:

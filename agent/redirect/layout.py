@@ -41,6 +41,7 @@ MAPS: Final = (
     "verdicts",
     "here",
     "noted",
+    "barred",
     "traces",
     "unrecorded",
     "probes",
@@ -55,6 +56,8 @@ class ProgramType(IntEnum):
     """enum bpf_prog_type of uapi/linux/bpf.h, as far as we need it."""
 
     SOCK_OPS = 13
+    SK_SKB = 14
+    SK_MSG = 16
     CGROUP_SOCK_ADDR = 18
     SK_LOOKUP = 30
 
@@ -63,6 +66,7 @@ class AttachType(IntEnum):
     """enum bpf_attach_type of uapi/linux/bpf.h, as far as we need it."""
 
     CGROUP_SOCK_OPS = 3
+    SK_MSG_VERDICT = 7
     CGROUP_INET4_CONNECT = 10
     CGROUP_INET6_CONNECT = 11
     CGROUP_INET4_GETPEERNAME = 29
@@ -70,6 +74,7 @@ class AttachType(IntEnum):
     CGROUP_INET4_GETSOCKNAME = 31
     CGROUP_INET6_GETSOCKNAME = 32
     SK_LOOKUP = 36
+    SK_SKB_VERDICT = 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,12 @@ GATE_HOOKS: Final = (
     Hook("gate4", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET4_CONNECT),
     Hook("gate6", ProgramType.CGROUP_SOCK_ADDR, AttachType.CGROUP_INET6_CONNECT),
 )
-HOOKS: Final = (*CGROUP_HOOKS, NETNS_HOOK, PROBE_HOOK, *GATE_HOOKS)
+# Attached to the map `barred`, by the loader, for as long as the map lives.
+BAR_HOOKS: Final = (
+    Hook("bar_send", ProgramType.SK_MSG, AttachType.SK_MSG_VERDICT),
+    Hook("bar_receive", ProgramType.SK_SKB, AttachType.SK_SKB_VERDICT),
+)
+HOOKS: Final = (*CGROUP_HOOKS, NETNS_HOOK, PROBE_HOOK, *GATE_HOOKS, *BAR_HOOKS)
 
 
 @dataclass(frozen=True, slots=True)

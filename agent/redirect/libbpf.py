@@ -34,6 +34,7 @@ _SIGNATURES: Final = {
         *(ct.c_int, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t, ct.c_void_p),
     ),
     "bpf_prog_query": (ct.c_int, ct.c_int, ct.c_uint32, *(ct.c_void_p,) * 3),
+    "bpf_prog_attach": (ct.c_int, ct.c_int, ct.c_int, ct.c_uint32),
     "bpf_prog_get_fd_by_id": (ct.c_uint32,),
     "bpf_link_create": (ct.c_int, ct.c_int, ct.c_int, ct.c_void_p),
     "bpf_link_update": (ct.c_int, ct.c_int, ct.c_void_p),

@@ -30,7 +30,15 @@ from agent.errors import KernelError, PodlockError
 from agent.redirect import bpffs, pins, pinset, records
 from agent.redirect.features import SWITCHES
 from agent.redirect.headers import make_headers
-from agent.redirect.layout import CGROUP_HOOKS, HOOKS, MAPS, Hook, PinLayout, Ports
+from agent.redirect.layout import (
+    BAR_HOOKS,
+    CGROUP_HOOKS,
+    HOOKS,
+    MAPS,
+    Hook,
+    PinLayout,
+    Ports,
+)
 from agent.redirect.program import LoadReport
 
 # No new direct connection is made meanwhile: without an agent they are refused.
@@ -92,6 +100,8 @@ def _build(
     programs = {hook: _loaded(bpf, hook) for hook in HOOKS}
     for hook, fd in programs.items():
         pins.pin(fd, staged.programs / hook.name)
+    for hook in BAR_HOOKS:
+        pins.attach_to_map(programs[hook], _map_fd(bpf, "barred"), hook.attach)
     target = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for hook in CGROUP_HOOKS:

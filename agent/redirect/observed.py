@@ -30,7 +30,8 @@ from agent.redirect.layout import (
     PinLayout,
 )
 from agent.redirect.netns import inside, socket_cookie
-from agent.redirect.pins import MissingPin
+from agent.redirect.pins import MissingPin, PinnedMap
+from agent.redirect.records import unpack_cookie
 from agent.redirect.tenure import Tenure
 
 
@@ -126,6 +127,14 @@ class KernelObserver:
         }
         for path in self._links.keys() - known:
             self._links.pop(path).close()
+
+    def barred(self) -> set[int]:
+        """Cookies of direct connections that no captured namespace let in."""
+        opened = PinnedMap(os.dup(self.held.objects["maps/barred"].fd), "barred")
+        try:
+            return {unpack_cookie(key) for key in opened}
+        finally:
+            opened.close()
 
     def held_link(self, path: Path) -> Held | None:
         """The link of a pod that is or was pinned at `path`."""

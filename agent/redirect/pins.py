@@ -108,6 +108,16 @@ def link_create(program_fd: int, target_fd: int, attach_type: int, what: str) ->
     )
 
 
+def attach_to_map(program_fd: int, map_fd: int, attach_type: int) -> None:
+    """
+    Let a program judge what sockets in a sockhash send or receive.
+
+    It stays for as long as the map does. Raises: KernelError.
+    """
+    what = "attach a program to a sockhash"
+    libbpf.call(what, "bpf_prog_attach", program_fd, map_fd, attach_type, 0)
+
+
 def link_update(path: Path, program_fd: int) -> None:
     """Put another program into a pinned link, in one step. Raises: KernelError."""
     with opened(path) as link:

@@ -26,7 +26,8 @@ _POD: Final = struct.Struct("=16s16s")
 _COOKIE: Final = struct.Struct("=Q")
 _U32: Final = struct.Struct("=I")
 _TUPLE: Final = struct.Struct("=20s20s")
-_NOTE: Final = struct.Struct("=QQ")
+_GRANT: Final = struct.Struct("=QQ")
+_NOTE: Final = struct.Struct("=QQQ")
 _TWO: Final = struct.Struct("=II")
 _TRACE: Final = struct.Struct("=QQ20s20s20sIQQQQQ")
 
@@ -40,6 +41,7 @@ POD_BYTES: Final = _POD.size
 COOKIE_BYTES: Final = _COOKIE.size
 DIGEST_BYTES: Final = 32
 TUPLE_BYTES: Final = _TUPLE.size
+GRANT_BYTES: Final = _GRANT.size
 NOTE_BYTES: Final = _NOTE.size
 TRACE_BYTES: Final = _TRACE.size
 
@@ -52,7 +54,7 @@ MAP_SIZES: Final = {
     "originals": (FLOW_BYTES, ADDRESS_BYTES),
     "clients": (FLOW_BYTES, ADDRESS_BYTES),
     "listeners": (IP_BYTES, COOKIE_BYTES),
-    "verdicts": (FLOW_BYTES, NOTE_BYTES),
+    "verdicts": (FLOW_BYTES, GRANT_BYTES),
     "noted": (TUPLE_BYTES, NOTE_BYTES),
     "traces": (COOKIE_BYTES, TRACE_BYTES),
     "unrecorded": (_U32.size, COOKIE_BYTES),
@@ -188,18 +190,18 @@ unpack_pair = unpack_flow
 
 def pack_grant(verdict: int, netns_cookie: int) -> bytes:
     """`struct grant`: a verdict's id and the namespace of the pod it is about."""
-    return _NOTE.pack(verdict, netns_cookie)
+    return _GRANT.pack(verdict, netns_cookie)
 
 
 def unpack_grant(data: bytes) -> tuple[int, int]:
     """The inverse of `pack_grant`. Raises: InvalidRecord."""
-    verdict, netns_cookie = _NOTE.unpack(_sized(data, NOTE_BYTES, "grant"))
+    verdict, netns_cookie = _GRANT.unpack(_sized(data, GRANT_BYTES, "grant"))
     return verdict, netns_cookie
 
 
 def unpack_note(data: bytes) -> tuple[int, int]:
     """`struct note`: namespace cookie and verdict. Raises: InvalidRecord."""
-    netns_cookie, verdict = _NOTE.unpack(_sized(data, NOTE_BYTES, "note"))
+    netns_cookie, verdict, _ = _NOTE.unpack(_sized(data, NOTE_BYTES, "note"))
     return netns_cookie, verdict
 
 

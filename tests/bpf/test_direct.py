@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import socket
@@ -257,7 +258,9 @@ class TestPermitted:
         """Verdicts outlive an agent; that they are used does not."""
         node.permit(host)
         node.start(node.api, serve).hear()
-        node.of(node.api).inbound.close()
+        for capture in (node.of(node.api), node.of(node.web)):
+            for listener in (capture.inbound, *capture.outbound):
+                listener.close()
 
         outcome, code, _ = node.start(node.web, call(host)).hear()
 
@@ -556,7 +559,7 @@ def crowd_out(notes: kernel.PinnedMap, key: bytes) -> None:
             os.sched_setaffinity(0, {core})
             for number in itertools.islice(numbers, 70_000):
                 filler = stranger + struct.pack("!HxxI", 1, number) + bytes(16)
-                notes.put(filler, bytes(16))
+                notes.put(filler, bytes(records.NOTE_BYTES))
             if notes.get(key) is None:
                 break
     finally:
@@ -739,3 +742,29 @@ def test_the_agents_own_namespace_is_left(node: Node) -> None:
     before = os.readlink("/proc/thread-self/ns/net")
     sockets.list_sockets(node.web.fd)
     assert os.readlink("/proc/thread-self/ns/net") == before
+
+
+class TestAnotherHolder:
+    """The address has passed on, and the objects do not say so."""
+
+    def test_nothing_is_sent_to_a_pod_that_is_not_captured(
+        self, node: Node, make_pod: MakePod
+    ) -> None:
+        """Its SYN was let in by nobody: not a byte is sent, and none is read."""
+        stranger = make_pod()
+        at = node.api.ip4
+        node.permit(at)
+        run("ip", "-n", stranger.name, "address", "add", f"{at}/32", "dev", "lo")
+        route = ("route", "replace", at, "via", stranger.ip4)
+        run("ip", "-n", node.outside.name, *route)
+        with stranger.listen(at, PORT) as server:
+            server.settimeout(PATIENCE_SECONDS)
+            client = node.start(node.web, call(at))
+            accepted, _ = server.accept()
+            accepted.settimeout(SHORT_SECONDS)
+            assert client.hear()[0] == "connected"
+            client.tell(b"secret")
+            assert client.hear() == errno.EACCES
+            with pytest.raises(TimeoutError):
+                accepted.recv(10)
+            accepted.close()

@@ -81,7 +81,7 @@ def test_trace_and_grant_field_by_field(bpf: Any) -> None:
 
     trace = read(bpf[b"traces"].Leaf, data)
     grant = read(bpf[b"verdicts"].Leaf, records.pack_grant(7, 8))
-    note = read(bpf[b"noted"].Leaf, records.pack_grant(8, 7))
+    note = read(bpf[b"noted"].Leaf, records.pack_grant(8, 7) + bytes(8))
     service = read(bpf[b"services"].Leaf, records.pack_service(3, 4))
     choice = read(bpf[b"choices"].Key, records.pack_choice(3, 4))
 

@@ -39,9 +39,9 @@ def broken(tmp_path: Path) -> Path:
     """Sources whose last program the verifier does not take."""
     shutil.copytree(SOURCE, tmp_path, dirs_exist_ok=True)
     main = tmp_path / "redirect.c"
-    released = "	bpf_sk_release(listener);\n"
+    released = "	bpf_sk_release(listener);\n	return failed"
     assert released in main.read_text()
-    main.write_text(main.read_text().replace(released, ""))
+    main.write_text(main.read_text().replace(released, "	return failed"))
     return tmp_path
 
 

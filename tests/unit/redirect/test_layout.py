@@ -89,8 +89,8 @@ def test_redirection_is_attached_last() -> None:
 
 
 def test_every_map_but_socket_storage_is_user_spaces() -> None:
-    """`peers`, `here` and `probes` belong to the programs alone."""
-    assert set(MAPS) - set(MAP_SIZES) == {"peers", "here", "probes"}
+    """These belong to the programs alone."""
+    assert set(MAPS) - set(MAP_SIZES) == {"peers", "here", "probes", "barred"}
 
 
 class TestFingerprint:
