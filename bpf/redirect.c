@@ -208,7 +208,8 @@ inline_logic enum verdict judge(struct bpf_sock_addr *ctx,
 		*go = behind(to);
 		meant.verdict = verdict_on(netns, go).id;
 		if (meant.verdict && !is_served(&go->ip))
-			meant.verdict = 0; /* to the agent, which is gone: refused */
+			meant.verdict =
+				0; /* to the agent, which is gone: refused */
 		if (meant.verdict)
 			meant.role = ROLE_DIRECT;
 	}

@@ -97,7 +97,8 @@ def remove_redirect(config: Config, *, force: bool = False) -> None:
 
 async def _run(config: Config) -> None:
     log.info("starting", settings=config.document()["values"])
-    with contextlib.closing(Tenure(config.redirect.pins)) as tenure:
+    cgroup = bpffs.find_cgroup(config.redirect.cgroup)
+    with contextlib.closing(Tenure(config.redirect.pins, cgroup)) as tenure:
         await _take_office(tenure)
         await _hold_office(config, tenure)
 

@@ -22,13 +22,20 @@ from agent.redirect.layout import PinLayout
 class Tenure:
     """The right to a node's pods; `close` gives it up."""
 
-    def __init__(self, pins: Path) -> None:
+    def __init__(self, pins: Path, cgroup: Path | None = None) -> None:
+        """
+        `cgroup`: locked as well, against an agent that has other pins and would attach
+        its programs beside ours.
+        """
         self._pins = pins
+        self._cgroup = cgroup
         self._held: int | None = None
+        self._cgroup_held: int | None = None
 
     def try_take(self) -> bool:
         """
-        Whether it is ours now. Raises: KernelError where there can be no lock.
+        Whether it is ours now. Raises: KernelError where there can be no lock, or an
+        agent with other pins has the cgroup.
         """
         if self._held is not None:
             return True
@@ -44,8 +51,30 @@ class Tenure:
         except OSError:
             os.close(lock)
             return False
+        try:
+            self._take_cgroup()
+        except KernelError:
+            os.close(lock)
+            raise
         self._held = lock
         return True
+
+    def _take_cgroup(self) -> None:
+        if self._cgroup is None or self._cgroup_held is not None:
+            return
+        try:
+            lock = os.open(self._cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise KernelError(f"cgroup {self._cgroup}: {error.strerror}") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise KernelError(
+                f"cgroup {self._cgroup}: another agent, with other pins than"
+                f" {self._pins}, has attached its programs there"
+            ) from error
+        self._cgroup_held = lock
 
     @property
     def is_held(self) -> bool:
@@ -74,6 +103,10 @@ class Tenure:
 
     def close(self) -> None:
         """Let another agent have it."""
+        # Who has the pins next takes the cgroup at once.
+        if self._cgroup_held is not None:
+            os.close(self._cgroup_held)
+            self._cgroup_held = None
         if self._held is not None:
             os.close(self._held)
             self._held = None

@@ -89,3 +89,23 @@ def test_remove_refuses_while_an_agent_runs(own_pins: Path, cgroup: Path) -> Non
         remove_redirect(config, force=True)
         assert not layout.root.exists()
         assert tenure.is_intact()
+
+
+def test_another_agent_on_the_same_cgroup(own_pins: Path, cgroup: Path) -> None:
+    """Refused before it attaches anything, whatever its pins are; free afterwards."""
+    other = own_pins.with_name(f"{own_pins.name}-b")
+    try:
+        with closing(Tenure(own_pins, cgroup)) as one:
+            assert one.try_take()
+            with (
+                closing(Tenure(other, cgroup)) as two,
+                pytest.raises(KernelError, match="another agent, with other pins"),
+            ):
+                two.try_take()
+            PinLayout(own_pins).tenure.rmdir()
+            one.retake()
+            one.close()
+            with closing(Tenure(other, cgroup)) as two:
+                assert two.try_take()
+    finally:
+        unload(other)

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from tests.demo.calls import Program, curl, logged_client, url
+from tests.demo.calls import Program, curl, logged_client, never_logged, url
 from tests.lab import apps, manifests, names, system
 from tests.lab.manifests import DEFAULT_INBOUND, Manifest, ManifestDirectory
 from tests.lab.names import DualStack
@@ -299,6 +299,27 @@ def readdress(pod: Pod, remove: DualStack, add: DualStack | None = None) -> None
             f"route replace ::/0 via {gateway.v6}",
         ]
     system.ip_batch(pod.netns.name, lines)
+
+
+def test_an_address_that_passed_on_without_a_word(shop: Shop) -> None:
+    """
+    No object changes, and the new holder is not captured: nothing is said to it, and
+    the connection is reset.
+    """
+    api, twin = shop.pods["api"], shop.pods["twin"]
+    at = api.address
+    shop.write_pods("twin")
+    wait_captured(shop, 5)
+    shop.warm("web", at.v4)
+
+    readdress(api, remove=at)
+    readdress(twin, remove=twin.address, add=at)
+    system.run("ip", "-n", shop.pods["web"].netns.name, "neigh", "flush", "all")
+
+    assert not shop.call("web", at.v4)
+    assert never_logged(twin, "/")
+    events = shop.agent.ask("events")["events"]
+    assert any("does not have" in e["message"] for e in events)
 
 
 class TestOutage:
