@@ -191,6 +191,9 @@ def _stand_in(
     elif attribute is Attribute.NAMESPACE:
         identity = SpiffeId.for_workload(domain, filled, _NOBODY)
         yield f"{SCHEME}{domain}/ns/{written}/sa/*", identity
+    elif attribute is Attribute.TRUST_DOMAIN:
+        identity = SpiffeId.for_workload(TrustDomain(filled), _NOBODY, _NOBODY)
+        yield f"{SCHEME}{written}/*", identity
     elif attribute is Attribute.ACCOUNT:
         namespace, _, account = filled.partition("/")
         identity = SpiffeId.for_workload(domain, namespace, account)

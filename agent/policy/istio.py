@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from agent.policy.istio_names import check_namespace, check_principal
 from agent.policy.match import Pattern, TextForm
 from agent.policy.objects import (
     DnsLabel,
@@ -54,7 +55,10 @@ NonEmpty = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 Accounts = Annotated[tuple[Account, ...], msgspec.Meta(max_length=MAX_ACCOUNTS)]
 
 # Conditions that can be told without HTTP, by what their values are.
-TEXT_KEYS: Final = frozenset({"source.principal", "source.namespace"})
+PRINCIPAL_KEY: Final = "source.principal"
+NAMESPACE_KEY: Final = "source.namespace"
+ACCOUNT_KEY: Final = "source.serviceAccount"
+TEXT_KEYS: Final = frozenset({PRINCIPAL_KEY, NAMESPACE_KEY, ACCOUNT_KEY})
 ADDRESS_KEYS: Final = frozenset({"source.ip", "destination.ip"})
 PORT_KEY: Final = "destination.port"
 
@@ -63,8 +67,6 @@ _SOURCE_L7: Final = (
     "not_request_principals",
     "remote_ip_blocks",
     "not_remote_ip_blocks",
-    "trust_domains",
-    "not_trust_domains",
 )
 _OPERATION_L7: Final = (
     "hosts",
@@ -91,11 +93,15 @@ class Source(Strict, frozen=True, kw_only=True):
     not_request_principals: tuple[NonEmpty, ...] = ()
     remote_ip_blocks: tuple[str, ...] = ()
     not_remote_ip_blocks: tuple[str, ...] = ()
-    trust_domains: tuple[NonEmpty, ...] = ()
-    not_trust_domains: tuple[NonEmpty, ...] = ()
+    trust_domains: tuple[Text, ...] = ()
+    not_trust_domains: tuple[Text, ...] = ()
 
     def __post_init__(self) -> None:
         _demand_one(self)
+        for text in (*self.principals, *self.not_principals):
+            check_principal(text)
+        for text in (*self.namespaces, *self.not_namespaces):
+            check_namespace(text)
         for blocks in (
             self.ip_blocks,
             self.not_ip_blocks,
@@ -157,8 +163,14 @@ class Condition(Strict, frozen=True, kw_only=True):
                 parse_network(value)
             elif self.key == PORT_KEY:
                 _check_port(value)
+            elif self.key == ACCOUNT_KEY:
+                msgspec.convert(value, Account)
             elif self.key in TEXT_KEYS:
                 msgspec.convert(value, Text)
+                if self.key == PRINCIPAL_KEY:
+                    check_principal(value)
+                else:
+                    check_namespace(value)
 
     @property
     def is_enforceable(self) -> bool:

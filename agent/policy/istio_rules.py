@@ -16,7 +16,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from agent.identity.spiffe import SCHEME, SpiffeId, TrustDomain
 from agent.policy.istio import (
+    PRINCIPAL_KEY,
     AuthorizationPolicy,
     Condition,
     From,
@@ -37,12 +39,21 @@ from agent.policy.match import (
 from agent.policy.objects import host_bits, parse_network
 from agent.policy.problem import Problem
 
+CLUSTER_LOCAL: Final = "cluster.local"
+"""What Istio's policies call the mesh's own trust domain, whatever its name."""
+
 _IDENTITY: Final = frozenset(
-    {Attribute.PRINCIPAL, Attribute.NAMESPACE, Attribute.ACCOUNT}
+    {
+        Attribute.PRINCIPAL,
+        Attribute.NAMESPACE,
+        Attribute.ACCOUNT,
+        Attribute.TRUST_DOMAIN,
+    }
 )
 _CONDITIONS: Final = {
     "source.principal": Attribute.PRINCIPAL,
     "source.namespace": Attribute.NAMESPACE,
+    "source.serviceAccount": Attribute.ACCOUNT,
     "source.ip": Attribute.SOURCE,
     "destination.ip": Attribute.DESTINATION,
     "destination.port": Attribute.PORT,
@@ -63,8 +74,11 @@ class TranslatedPolicy:
         return self.policy.spec.action in ("ALLOW", "DENY")
 
 
-def translate(policy: AuthorizationPolicy) -> TranslatedPolicy:
-    """The rules of one policy, in its order."""
+def translate(
+    policy: AuthorizationPolicy, trust_domain: TrustDomain
+) -> TranslatedPolicy:
+    """The rules of one policy, in its order; `trust_domain` is our own."""
+    names = _Names(policy.namespace, trust_domain)
     title, action = policy.title, policy.spec.action
     if action not in ("ALLOW", "DENY"):
         message = (
@@ -77,14 +91,11 @@ def translate(policy: AuthorizationPolicy) -> TranslatedPolicy:
         path = f"spec.rules[{number}]"
         problems += _remarks(policy, written, path)
         needs_http = list(_needs_http(written, path))
+        terms = tuple(_terms(written, path, names))
         if needs_http:
-            problems.append(_reported(policy, path, needs_http))
+            problems.append(_reported(policy, path, needs_http, terms))
         if needs_http and action == "ALLOW":
             continue
-        terms = tuple(_terms(written, path, policy.namespace))
-        if needs_http and not terms:
-            message = "nothing is left of it without HTTP, so it refuses nothing"
-            problems.append(Problem(title, path, message))
         if terms:
             rules.append(Rule(title, path, terms))
         if action == "ALLOW" and any(_admits_plaintext(term) for term in terms):
@@ -105,24 +116,58 @@ def _needs_http(rule: PolicyRule, path: str) -> Iterator[str]:
             yield f"{path}.when[{number}] {condition.key}"
 
 
-def _reported(policy: AuthorizationPolicy, path: str, needs_http: list[str]) -> Problem:
+def _reported(
+    policy: AuthorizationPolicy,
+    path: str,
+    needs_http: list[str],
+    terms: tuple[Term, ...],
+) -> Problem:
     fields = ", ".join(name.removeprefix(f"{path}.") for name in needs_http)
-    effect = (
-        "so this rule lets nobody in"
-        if policy.spec.action == "ALLOW"
-        else "so it refuses more than it says: it is enforced without them"
-    )
+    if policy.spec.action == "ALLOW":
+        effect = "so this rule lets nobody in"
+    elif terms:
+        effect = "so it refuses more than it says: it is enforced without them"
+    else:
+        effect = "and nothing is left of the rule without HTTP, so it refuses nothing"
     message = f"{fields} not enforceable, podlock does not read HTTP; {effect}"
     return Problem(policy.title, path, message)
 
 
-def _terms(rule: PolicyRule, path: str, namespace: str) -> Iterator[Term]:
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """How a policy's names are completed: its namespace, and our trust domain."""
+
+    namespace: str
+    trust_domain: TrustDomain
+
+    def principals(self, texts: tuple[str, ...]) -> tuple[Value, ...]:
+        """`cluster.local/` is the mesh's own trust domain, as Istio reads it."""
+        head = f"{CLUSTER_LOCAL}/"
+        return _texts(
+            tuple(
+                f"{self.trust_domain}/{text.removeprefix(head)}"
+                if text.startswith(head)
+                else text
+                for text in texts
+            )
+        )
+
+    def domains(self, texts: tuple[str, ...]) -> tuple[Value, ...]:
+        own = str(self.trust_domain)
+        return _texts(tuple(own if text == CLUSTER_LOCAL else text for text in texts))
+
+    def accounts(self, texts: tuple[str, ...]) -> tuple[Value, ...]:
+        names = (text if "/" in text else f"{self.namespace}/{text}" for text in texts)
+        return tuple(Pattern(TextForm.EXACT, name) for name in names)
+
+
+def _terms(rule: PolicyRule, path: str, names: _Names) -> Iterator[Term]:
     """One term for each source; all with the same operations and conditions."""
     common = _operations(rule, path)
     if common is None:
         return
     for number, condition in enumerate(rule.when):
-        constraints = _condition(condition, f"{path}.when[{number}]")
+        constraints = _condition(condition, f"{path}.when[{number}]", names)
         if not constraints:
             return  # nothing to tell it by: it never holds
         common += constraints
@@ -130,27 +175,37 @@ def _terms(rule: PolicyRule, path: str, namespace: str) -> Iterator[Term]:
         yield Term(common)
     for number, source in enumerate(rule.from_ or ()):
         place = f"{path}.from[{number}].source"
-        constraints = tuple(_source(source, place, namespace))
+        constraints = tuple(_source(source, place, names))
         if constraints:
             yield Term((*constraints, *common))
 
 
-def _source(item: From, path: str, namespace: str) -> Iterator[Constraint]:
+def _source(item: From, path: str, names: _Names) -> Iterator[Constraint]:
     source: Source = item.source
     for field, attribute, values in (
-        ("principals", Attribute.PRINCIPAL, _texts(source.principals)),
-        ("notPrincipals", Attribute.PRINCIPAL, _texts(source.not_principals)),
+        ("principals", Attribute.PRINCIPAL, names.principals(source.principals)),
+        (
+            "notPrincipals",
+            Attribute.PRINCIPAL,
+            names.principals(source.not_principals),
+        ),
+        ("trustDomains", Attribute.TRUST_DOMAIN, names.domains(source.trust_domains)),
+        (
+            "notTrustDomains",
+            Attribute.TRUST_DOMAIN,
+            names.domains(source.not_trust_domains),
+        ),
         ("namespaces", Attribute.NAMESPACE, _texts(source.namespaces)),
         ("notNamespaces", Attribute.NAMESPACE, _texts(source.not_namespaces)),
         (
             "serviceAccounts",
             Attribute.ACCOUNT,
-            _accounts(source.service_accounts, namespace),
+            names.accounts(source.service_accounts),
         ),
         (
             "notServiceAccounts",
             Attribute.ACCOUNT,
-            _accounts(source.not_service_accounts, namespace),
+            names.accounts(source.not_service_accounts),
         ),
         ("ipBlocks", Attribute.SOURCE, _networks(source.ip_blocks)),
         ("notIpBlocks", Attribute.SOURCE, _networks(source.not_ip_blocks)),
@@ -199,7 +254,9 @@ def _ports(operation: Operation, path: str) -> tuple[Constraint, ...]:
     return tuple(found)
 
 
-def _condition(condition: Condition, path: str) -> tuple[Constraint, ...]:
+def _condition(
+    condition: Condition, path: str, names: _Names
+) -> tuple[Constraint, ...]:
     attribute = _CONDITIONS.get(condition.key)
     if attribute is None:
         return ()
@@ -209,16 +266,22 @@ def _condition(condition: Condition, path: str) -> tuple[Constraint, ...]:
         ("notValues", condition.not_values, True),
     ):
         if texts:
-            values = _values(attribute, texts)
+            values = _values(attribute, texts, names)
             found.append(Constraint(attribute, values, f"{path}.{field}", negative))
     return tuple(found)
 
 
-def _values(attribute: Attribute, texts: tuple[str, ...]) -> tuple[Value, ...]:
+def _values(
+    attribute: Attribute, texts: tuple[str, ...], names: _Names
+) -> tuple[Value, ...]:
     if attribute is Attribute.PORT:
         return tuple(_numbers(texts))
     if attribute in (Attribute.SOURCE, Attribute.DESTINATION):
         return _networks(texts)
+    if attribute is Attribute.PRINCIPAL:
+        return names.principals(texts)
+    if attribute is Attribute.ACCOUNT:
+        return names.accounts(texts)
     return _texts(texts)
 
 
@@ -228,11 +291,6 @@ def _texts(texts: tuple[str, ...]) -> tuple[Value, ...]:
 
 def _networks(texts: tuple[str, ...]) -> tuple[Value, ...]:
     return tuple(parse_network(text) for text in texts)
-
-
-def _accounts(texts: tuple[str, ...], namespace: str) -> tuple[Value, ...]:
-    names = (text if "/" in text else f"{namespace}/{text}" for text in texts)
-    return tuple(Pattern(TextForm.EXACT, name) for name in names)
 
 
 def _numbers(ports: Iterable[str]) -> Iterator[int]:
@@ -261,11 +319,31 @@ def _remarks(
     policy: AuthorizationPolicy, rule: PolicyRule, path: str
 ) -> Iterator[Problem]:
     """What is allowed and probably not meant."""
+    for place, text in _principals(rule, path):
+        if "*" not in text and SpiffeId.parse(f"{SCHEME}{text}").namespace is None:
+            message = (
+                f"{text} is no pod's identity, which is "
+                "TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT; it matches no pod"
+            )
+            yield Problem(policy.title, place, message)
     for place, text in _addresses(rule, path):
         network = host_bits(text)
         if network is not None:
             message = f"{text} has host bits; {network} holds"
             yield Problem(policy.title, place, message)
+
+
+def _principals(rule: PolicyRule, path: str) -> Iterator[tuple[str, str]]:
+    for number, item in enumerate(rule.from_ or ()):
+        place = f"{path}.from[{number}].source"
+        for text in item.source.principals:
+            yield f"{place}.principals", text
+        for text in item.source.not_principals:
+            yield f"{place}.notPrincipals", text
+    for number, condition in enumerate(rule.when):
+        if condition.key == PRINCIPAL_KEY:
+            for text in (*condition.values, *condition.not_values):
+                yield f"{path}.when[{number}]", text
 
 
 def _addresses(rule: PolicyRule, path: str) -> Iterator[tuple[str, str]]:

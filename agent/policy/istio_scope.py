@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from agent.identity.spiffe import TrustDomain
 from agent.memo import Memo
 from agent.policy.index import RuleSet
 from agent.policy.istio import EVERY_NAMESPACE, AuthorizationPolicy, IstioPolicies
@@ -113,7 +114,10 @@ class IstioRules:
 class IstioResolver:
     """Makes IstioRules of the objects, and keeps what did not change."""
 
-    def __init__(self, root_namespace: str = DEFAULT_ROOT_NAMESPACE) -> None:
+    def __init__(
+        self, trust_domain: TrustDomain, root_namespace: str = DEFAULT_ROOT_NAMESPACE
+    ) -> None:
+        self._trust_domain = trust_domain
         self._root = root_namespace
         self._translated = Memo(translate)
         self._scopes = Memo(_scope)
@@ -128,7 +132,7 @@ class IstioResolver:
         selecting: SelectorIndex[TranslatedPolicy] = SelectorIndex()
         of_services: dict[ServiceName, list[TranslatedPolicy]] = {}
         for policy in sorted(policies.authorization_policies, key=_name):
-            made = self._translated(policy.title, policy)
+            made = self._translated(policy.title, policy, self._trust_domain)
             problems += made.problems
             if not made.is_enforceable:
                 continue

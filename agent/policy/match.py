@@ -36,6 +36,7 @@ class Attribute(IntEnum):
     DNS_NAME = 4
     NAMESPACE = 5
     ACCOUNT = 6
+    TRUST_DOMAIN = 7
 
 
 class Facts(NamedTuple):
@@ -54,6 +55,7 @@ class Facts(NamedTuple):
     dns_name: str | None = None
     namespace: str | None = None
     account: str | None = None
+    trust_domain: str | None = None
 
     @classmethod
     def of(
@@ -166,12 +168,15 @@ def ip_of(value: IpValue) -> IPAddress:
 
 
 @lru_cache(_REMEMBERED_IDENTITIES)
-def _names(identity: SpiffeId) -> tuple[str, str | None, str | None, str | None]:
+def _names(
+    identity: SpiffeId,
+) -> tuple[str, str | None, str | None, str | None, str]:
     principal = str(identity).removeprefix(SCHEME)
     namespace, account = identity.namespace, identity.service_account
+    domain = str(identity.trust_domain)
     if namespace is None:
-        return principal, None, None, None
-    return principal, dns_key(identity), namespace, f"{namespace}/{account}"
+        return principal, None, None, None, domain
+    return principal, dns_key(identity), namespace, f"{namespace}/{account}", domain
 
 
 def _is(value: Value, fact: FactValue) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Any
 
 import msgspec
 import pytest
 
+from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.policy.istio import AuthorizationPolicy
 from agent.policy.istio_rules import translate
+from agent.policy.match import Facts
 from agent.policy.problem import Problem
 
 
@@ -19,7 +22,8 @@ def problems(spec: Any) -> tuple[Problem, ...]:
         "metadata": {"namespace": "shop", "name": "a"},
         "spec": spec,
     }
-    return translate(msgspec.convert(document, AuthorizationPolicy)).problems
+    policy = msgspec.convert(document, AuthorizationPolicy)
+    return translate(policy, TrustDomain("cluster.local")).problems
 
 
 def rule(**parts: Any) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def rule(**parts: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("action", "effect"), [("ALLOW", "lets nobody in"), ("DENY", "refuses more")]
+    ("action", "effect"), [("ALLOW", "lets nobody in"), ("DENY", "refuses nothing")]
 )
 def test_http_fields_are_reported_with_what_becomes_of_the_rule(
     action: str, effect: str
@@ -59,15 +63,16 @@ def test_http_fields_are_reported_with_what_becomes_of_the_rule(
     ):
         assert field in problem.message
     assert effect in problem.message
-    # The condition cannot hold without HTTP, so nothing is left of the DENY.
-    assert len(rest) == (action == "DENY")
+    assert not rest
 
 
 def test_a_deny_without_anything_left_is_said_to_refuse_nothing() -> None:
     """Whoever wrote it believes in it."""
     told = problems({"action": "DENY", "rules": [rule(to=[{"methods": ["GET"]}])]})
 
+    assert len(told) == 1
     assert "refuses nothing" in told[-1].message
+    assert "refuses more" not in told[-1].message
 
 
 @pytest.mark.parametrize("action", ["AUDIT", "CUSTOM"])
@@ -83,10 +88,10 @@ def test_other_actions_are_reported(action: str) -> None:
 @pytest.mark.parametrize(
     ("source", "warned"),
     [
-        ({"notPrincipals": ["a"]}, True),
+        ({"notPrincipals": ["td/ns/a/sa/a"]}, True),
         ({"notNamespaces": ["a"]}, True),
         ({"notServiceAccounts": ["a"], "ipBlocks": ["10.0.0.0/8"]}, True),
-        ({"notPrincipals": ["a"], "principals": ["*"]}, False),
+        ({"notPrincipals": ["td/ns/a/sa/a"], "principals": ["*"]}, False),
         ({"ipBlocks": ["10.0.0.0/8"]}, False),
         ({"namespaces": ["a"]}, False),
     ],
@@ -122,3 +127,70 @@ def test_host_bits_are_remarked_upon() -> None:
         "10.0.0.1/8 has host bits; 10.0.0.0/8 holds",
         "fd00::1/64 has host bits; fd00::/64 holds",
     ]
+
+
+def test_cluster_local_is_the_meshs_own_trust_domain() -> None:
+    """As Istio reads it; else a DENY of it would match nobody under another name."""
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"namespace": "shop", "name": "a"},
+        "spec": {
+            "action": "DENY",
+            "rules": [
+                rule(**{"from": [{"principals": ["cluster.local/ns/foo/sa/client"]}]}),
+                rule(**{"from": [{"principals": ["cluster.local/ns/foo/*"]}]}),
+                rule(**{"from": [{"trustDomains": ["cluster.local"]}]}),
+                rule(
+                    when=[
+                        {
+                            "key": "source.principal",
+                            "values": ["cluster.local/ns/foo/sa/client"],
+                        }
+                    ]
+                ),
+            ],
+        },
+    }
+    policy = msgspec.convert(document, AuthorizationPolicy)
+    client = SpiffeId.parse("spiffe://corp.example/ns/foo/sa/client")
+    facts = Facts.of(client, ip_address("10.0.0.1"), 80, None)
+
+    made = translate(policy, TrustDomain("corp.example"))
+
+    assert made.problems == ()
+    assert [any(term.matches(facts) for term in each.terms) for each in made.rules] == [
+        True
+    ] * 4
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"principals": ["spiffe://cluster.local/ns/shop/sa/web"]},
+        {"principals": ["spiffe://cluster.local/*"]},
+        {"notPrincipals": ["spiffe://*"]},
+        {"principals": ["web"]},
+        {"principals": ["Cluster.Local/ns/shop/sa/web"]},
+        {"namespaces": ["Shop"]},
+        {"namespaces": ["shop.web"]},
+        {"notNamespaces": ["shop/web"]},
+        {"namespaces": ["Shop*"]},
+    ],
+)
+def test_a_name_that_nobody_can_have_is_refused(source: Any) -> None:
+    """A DENY of it would match nothing, and be open without a message."""
+    with pytest.raises(msgspec.ValidationError):
+        problems({"action": "DENY", "rules": [rule(**{"from": [source]})]})
+
+
+def test_a_principal_that_is_no_pod_is_remarked_upon() -> None:
+    """It may be a machine of a federated domain, so it is not refused."""
+    told = problems(
+        {"action": "DENY", "rules": [rule(**{"from": [{"principals": ["foo/web"]}]})]}
+    )
+
+    assert [problem.field for problem in told] == [
+        "spec.rules[0].from[0].source.principals"
+    ]
+    assert "matches no pod" in told[0].message

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from agent.addresses import parse_ip
-from agent.identity.spiffe import SpiffeId
+from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.policy.decision import Denied, Request, authorize
 from agent.policy.istio import AuthorizationPolicy, IstioPolicies
 from agent.policy.istio_scope import IstioResolver, IstioRules
@@ -38,7 +38,7 @@ class TestUnreadable:
     def test_nobody_gets_in(self, within: str) -> None:
         """Of its namespace, or of all; whatever other policies allow."""
         title = f"Istio AuthorizationPolicy {within}/a"
-        rules, _ = IstioResolver().resolve(
+        rules, _ = IstioResolver(TrustDomain("cluster.local")).resolve(
             IstioPolicies(
                 (policy("shop/all", {"rules": [{}]}),),
                 unreadable=frozenset({(title, within)}),
@@ -59,7 +59,7 @@ class TestMemory:
     def test_replicas_share_one_set_of_rules(self) -> None:
         """And so do all pods of a namespace what is about the namespace."""
         selector = {"matchLabels": {"app": "api"}}
-        rules, _ = IstioResolver().resolve(
+        rules, _ = IstioResolver(TrustDomain("cluster.local")).resolve(
             IstioPolicies(
                 (policy("shop/ns", {}), policy("shop/api", {"selector": selector}))
             )
@@ -77,7 +77,7 @@ class TestMemory:
 
     def test_one_change_makes_anew_what_it_is_part_of(self) -> None:
         """The rest is the same object."""
-        resolver = IstioResolver()
+        resolver = IstioResolver(TrustDomain("cluster.local"))
         here, there = policy("shop/a", {}), policy("jobs/a", {})
         before, _ = resolver.resolve(IstioPolicies((here, there)))
         after, _ = resolver.resolve(

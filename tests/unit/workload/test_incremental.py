@@ -111,7 +111,7 @@ def forgetful(registry: Registry) -> None:
         memory.end_round()
     registry._book._seen = None
     registry._book._linkerd = LinkerdResolver(TD)
-    registry._book._istio = IstioResolver()
+    registry._book._istio = IstioResolver(TrustDomain("cluster.local"))
 
 
 @given(st.lists(objects(), min_size=2, max_size=5))

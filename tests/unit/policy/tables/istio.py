@@ -154,15 +154,44 @@ BLOCKS: Final = [
         """,
     ),
     Block(
-        "principals have no scheme",
-        "[ZT] the pattern is compared without spiffe://",
+        "trust domains",
+        "[AP] source.trustDomains and notTrustDomains, of the peer's certificate",
         """
-        Istio AuthorizationPolicy shop/p:
-          rules: [{from: [{source: {principals: ["spiffe://cluster.local/*"]}}]}]
+        Istio AuthorizationPolicy shop/domains:
+          rules: [{from: [{source: {trustDomains: [cluster.local]}}]}]
         """,
         """
-        web    api  80  deny  Istio AuthorizationPolicy shop/p
-        plain  api  80  deny  Istio AuthorizationPolicy shop/p
+        web      api  80  allow  Istio AuthorizationPolicy shop/domains
+        foreign  api  80  deny   Istio AuthorizationPolicy shop/domains
+        plain    api  80  deny   Istio AuthorizationPolicy shop/domains
+        """,
+    ),
+    Block(
+        "a DENY of other trust domains",
+        "[AP] notTrustDomains is a negative match; plaintext has no trust domain",
+        """
+        Istio AuthorizationPolicy shop/domains:
+          action: DENY
+          rules: [{from: [{source: {notTrustDomains: [cluster.local]}}]}]
+        """,
+        """
+        web      api  80  allow  configuration
+        foreign  api  80  deny   Istio AuthorizationPolicy shop/domains
+        plain    api  80  deny   Istio AuthorizationPolicy shop/domains
+        """,
+    ),
+    Block(
+        "a condition on the service account",
+        "[AC] source.serviceAccount: of the policy's namespace, or NAMESPACE/NAME",
+        """
+        Istio AuthorizationPolicy shop/account:
+          action: DENY
+          rules: [{when: [{key: source.serviceAccount, values: [web, jobs/batch]}]}]
+        """,
+        """
+        web      api  80  deny   Istio AuthorizationPolicy shop/account
+        batch    api  80  deny   Istio AuthorizationPolicy shop/account
+        plain    api  80  allow  configuration
         """,
     ),
     Block(
