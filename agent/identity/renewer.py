@@ -24,9 +24,9 @@ from agent.identity.crl import CertificateRevoked, Revocations
 from agent.identity.csr import make_csr
 from agent.identity.distrust import Distrust
 from agent.identity.key import PrivateKey
-from agent.identity.rotation import retry_after
+from agent.identity.rotation import probe_after
 from agent.identity.schedule import CertificateStatus, Schedule
-from agent.identity.source import CertificateSource
+from agent.identity.source import CertificateSource, IdentityUnavailable
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust, require_trust_of
 from agent.log import logger
@@ -129,7 +129,10 @@ class Renewer:
             with trio.fail_after(self._settings.request_deadline.total_seconds()):
                 credential, trust = await self._obtain(identity)
         except trio.TooSlowError:
-            self._failed(identity, f"no answer in {self._settings.request_deadline}")
+            text = f"no answer in {self._settings.request_deadline}"
+            self._failed(identity, text, answered=False)
+        except IdentityUnavailable as error:
+            self._failed(identity, str(error), answered=False)
         except PodlockError as error:
             self._failed(identity, str(error))
         else:
@@ -184,8 +187,9 @@ class Renewer:
         self._publish(credential)
         return True
 
-    def _failed(self, identity: SpiffeId, error: str) -> None:
-        again = self._schedule.failed(identity, error, self._clock(), self._random())
+    def _failed(self, identity: SpiffeId, error: str, *, answered: bool = True) -> None:
+        now, jitter = self._clock(), self._random()
+        again = self._schedule.failed(identity, error, now, jitter, answered=answered)
         self._log.warning(
             "certificate not obtained",
             identity=str(identity),
@@ -204,7 +208,7 @@ class Renewer:
                         failures = 0
             except PodlockError as error:
                 self._log.warning("trust not followed", error=str(error))
-            pause = retry_after(failures, self._random())
+            pause = probe_after(failures, self._random())
             failures += 1
             await sleep_until(self._clock() + pause, self._clock)
 

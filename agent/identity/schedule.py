@@ -24,6 +24,7 @@ from agent.identity.rotation import (
     CertificateState,
     is_urgent,
     judge,
+    probe_after,
     renew_at,
     replace_after,
     retry_after,
@@ -65,6 +66,8 @@ class _Entry:
     last_error: str | None = None
     expiry_told: bool = False
     withdrawn: datetime | None = None
+    next_probe: datetime | None = None
+    """After an attempt that no service answered: when to find out whether one does."""
 
     def state(self, now: datetime) -> CertificateState:
         if self.credential is None or self.renewal is None:
@@ -105,6 +108,7 @@ class Schedule:
         self._urgent: set[SpiffeId] = set()
         self._background: set[SpiffeId] = set()
         self._latest: datetime | None = None
+        self._was_away = False
 
     def set_wanted(self, identities: Iterable[SpiffeId], now: datetime) -> None:
         """Replace the wanted set; keys of identities outside it are forgotten."""
@@ -117,6 +121,7 @@ class Schedule:
     def start(self, now: datetime) -> list[SpiffeId]:
         """Take the identities to ask for now; each ends in `succeeded` or `failed`."""
         self._notice_clock(now)
+        self._keep_probing(now)
         if len(self._urgent) + len(self._background) == MAX_IN_FLIGHT:
             return []  # at once: there may be a thousand that wait
         waiting = sorted(
@@ -140,6 +145,7 @@ class Schedule:
     ) -> bool:
         """Note a new credential; False if nobody wants it any more."""
         self._finish(identity)
+        self._resume(now)
         entry = self._entries.get(identity)
         if entry is None:
             return False
@@ -149,6 +155,7 @@ class Schedule:
         # A very short certificate may be due already: not again in the same breath.
         entry.next_try = max(entry.renewal, now + retry_after(0, jitter))
         entry.failures, entry.last_error, entry.expiry_told = 0, None, False
+        entry.next_probe = None
         entry.withdrawn = None
         return True
 
@@ -176,18 +183,29 @@ class Schedule:
         }
 
     def failed(
-        self, identity: SpiffeId, error: str, now: datetime, jitter: float
+        self,
+        identity: SpiffeId,
+        error: str,
+        now: datetime,
+        jitter: float,
+        *,
+        answered: bool = True,
     ) -> datetime | None:
         """
         Note a failure; the credential that we have is kept.
 
+        `answered`: whether the service refused, or was not there.
+
         Returns: when the next attempt is due; None if nobody wants it any more.
         """
         self._finish(identity)
+        self._was_away = self._was_away or not answered
         entry = self._entries.get(identity)
         if entry is None:
             return None
         entry.next_try = now + retry_after(entry.failures, jitter)
+        probe = now + probe_after(entry.failures, jitter)
+        entry.next_probe = None if answered else probe
         entry.failures += 1
         entry.last_error = error
         return entry.next_try
@@ -221,6 +239,30 @@ class Schedule:
             )
             for identity, entry in sorted(self._entries.items())
         ]
+
+    def _keep_probing(self, now: datetime) -> None:
+        """
+        While the service is away, let one of the identities that pods wait for find
+        out whether it is back; the others wait for its success, or for their turn.
+        """
+        waiting = [
+            (entry.next_probe, identity)
+            for identity, entry in self._entries.items()
+            if entry.next_probe and entry.rank(now) == WAITED_FOR
+            if not self._in_flight(identity)
+        ]
+        if waiting and not self._urgent:
+            probe, identity = min(waiting)
+            entry = self._entries[identity]
+            entry.next_try = min(entry.next_try, probe)
+
+    def _resume(self, now: datetime) -> None:
+        """The service is back: whoever it did not answer is due."""
+        if self._was_away:
+            self._was_away = False
+            for entry in self._entries.values():
+                if entry.next_probe:
+                    entry.next_try, entry.next_probe = min(entry.next_try, now), None
 
     def _notice_clock(self, now: datetime) -> None:
         """Where the clock went back, attempts that wait come as soon as meant."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from agent.identity.rotation import CertificateState
+import pytest
+
+from agent.identity.rotation import LONGEST_RETRY, CertificateState
 from agent.identity.schedule import MAX_BACKGROUND, MAX_IN_FLIGHT, Schedule
 from agent.identity.spiffe import SpiffeId
 from tests.unit.identity.parts import (
@@ -295,3 +297,44 @@ class TestTime:
             status = schedule.report(now)[0]
             assert (status.state, status.since) == (state, since)
             assert status.renew_at == RENEWAL
+
+
+class TestAfterAnOutage:
+    """However long the service was away, its return is found within ten seconds."""
+
+    def away(self, *wanted: SpiffeId, hours: int = 1) -> tuple[Schedule, datetime]:
+        """A schedule after an outage, and the moment: every attempt unanswered."""
+        schedule, now = wanting(*wanted), NOW
+        while now < NOW + timedelta(hours=hours):
+            for identity in schedule.start(now):
+                schedule.failed(identity, "down", now, 0.5, answered=False)
+            schedule.start(now)
+            event = schedule.next_event(now)
+            assert event is not None
+            assert event - now <= timedelta(seconds=10)
+            now = event
+        return schedule, now
+
+    @pytest.mark.parametrize("count", [1, 3, 40])
+    def test_one_asks_within_ten_seconds_and_all_follow(self, count: int) -> None:
+        wanted = identities("shop", count)
+        schedule, now = self.away(*wanted)
+        started = schedule.start(now)
+        assert started
+        for identity in started:
+            schedule.succeeded(identity, credential_for(AUTHORITY, identity), now, 0.5)
+        left = set(wanted) - set(started)
+        follow = schedule.start(now)
+        assert set(follow) <= left
+        assert len(follow) == min(len(left), MAX_IN_FLIGHT)
+
+    def test_a_refusal_is_not_asked_again_so_soon(self) -> None:
+        """The service is there: what it refuses waits longer each time."""
+        schedule, now = wanting(API), NOW
+        for _ in range(12):
+            (identity,) = schedule.start(now)
+            again = schedule.failed(identity, "not here", now, 0.5)
+            assert again is not None
+            schedule.start(now)
+            now = again
+        assert schedule.failed(API, "not here", now, 0.5) == now + LONGEST_RETRY
