@@ -129,6 +129,7 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
             DefaultPolicy(config.policy.default_inbound),
             config.policy.cluster_networks,
             config.policy.root_namespace,
+            frozenset(item.trust_domain for item in config.federation.domains),
         ),
         by_mark=config.kubernetes.is_used,
     )

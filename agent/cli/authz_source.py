@@ -26,7 +26,10 @@ def setting_of(config: Config) -> Setting:
     """What a configuration says about policy."""
     default = DefaultPolicy(config.policy.default_inbound)
     policy = config.policy
-    defaults = InboundDefaults(default, policy.cluster_networks, policy.root_namespace)
+    federated = frozenset(item.trust_domain for item in config.federation.domains)
+    defaults = InboundDefaults(
+        default, policy.cluster_networks, policy.root_namespace, federated
+    )
     return Setting(config.trust_domain, defaults)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from agent.cli.group import FAILED
-from agent.cli.options import PATH
+from agent.cli.options import PATH, read, with_config
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
@@ -26,23 +26,29 @@ def policy() -> None:
 @policy.command()
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="FILE...")
 @click.option("--strict", is_flag=True, help="Fail where something has no effect too.")
-def validate(paths: tuple[Path, ...], strict: bool) -> int:
+@with_config
+def validate(
+    paths: tuple[Path, ...], strict: bool, file: Path | None, settings: tuple[str, ...]
+) -> int:
     """
     Say what is wrong with manifests: files, or directories of them.
 
     Exit code 1 if the agent would refuse an object; what it would take and not
-    enforce as written is told as a warning.
+    enforce as written is a warning. The trust domain, the defaults and the federated
+    domains are those of the configuration.
     """
+    from agent.cli.authz_source import setting_of
     from agent.kube.validate import validate as judge
 
+    setting = setting_of(read(file, settings))
     files: dict[str, bytes] = {}
     for path in paths:
-        for file in _files(path):
+        for manifest in _files(path):
             try:
-                files[str(file)] = file.read_bytes()
+                files[str(manifest)] = manifest.read_bytes()
             except OSError as error:
-                raise click.ClickException(f"{file}: {error.strerror}") from error
-    found = judge(files)
+                raise click.ClickException(f"{manifest}: {error.strerror}") from error
+    found = judge(files, setting.trust_domain, setting.defaults)
     for problem in found.errors:
         click.echo(f"error: {problem}")
     for problem in found.warnings:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.addresses import IPNetwork
+from agent.identity.spiffe import TrustDomain
 from agent.policy.istio_scope import DEFAULT_ROOT_NAMESPACE, IstioRules
 from agent.policy.linkerd import Server
 from agent.policy.problem import Problem
@@ -53,6 +54,8 @@ class InboundDefaults:
     policy: DefaultPolicy = DefaultPolicy.ALL_UNAUTHENTICATED
     cluster_networks: tuple[IPNetwork, ...] = ()
     root_namespace: str = DEFAULT_ROOT_NAMESPACE
+    federated: frozenset[TrustDomain] = frozenset()
+    """Foreign trust domains that the configuration names: for warnings only."""
 
 
 def compile_inbound(

@@ -86,8 +86,13 @@ def resolve(
 class LinkerdResolver:
     """Makes LinkerdRules of the objects, and keeps what did not change."""
 
-    def __init__(self, trust_domain: TrustDomain) -> None:
+    def __init__(
+        self,
+        trust_domain: TrustDomain,
+        federated: frozenset[TrustDomain] = frozenset(),
+    ) -> None:
         self._trust_domain = trust_domain
+        self._known = (trust_domain, *sorted(federated))
         self._made = Memo(self._authorization)
         self._servers = Memo(self._server_authorization)
         self._ports = Memo(_port_policy)
@@ -99,7 +104,7 @@ class LinkerdResolver:
         index = ReferenceIndex(policies)
         found: dict[ObjectName, list[Authorization]] = {}
         problems = [
-            *_useless_identities(policies, self._trust_domain),
+            *_useless_identities(policies, self._known),
             *_host_bits(policies),
             *_external(policies),
         ]
@@ -242,18 +247,18 @@ def both_networks(
 
 
 def _useless_identities(
-    policies: LinkerdPolicies, trust_domain: TrustDomain
+    policies: LinkerdPolicies, known: tuple[TrustDomain, ...]
 ) -> Iterator[Problem]:
     """What a MeshTLSAuthentication asks for and no workload here can have."""
     for item in sorted(policies.mesh_tls_authentications, key=object_name):
         for match in item.spec.matches:
-            if not _can_match(match, trust_domain):
-                expected = f"{SCHEME}{trust_domain}/... or ...{DNS_FORM_INFIX}."
+            if not any(_can_match(match, domain) for domain in known):
+                expected = f"{SCHEME}{known[0]}/... or ...{DNS_FORM_INFIX}.{known[0]}"
                 yield Problem(
                     item.title,
                     "spec.identities",
-                    f"{match.text} matches nobody: identities are "
-                    f"{expected}{trust_domain}",
+                    f"{match.text} matches no workload of this mesh, whose identities "
+                    f"are {expected}; only a federated trust domain can have it",
                 )
         for number, ref in enumerate(item.spec.identity_refs or ()):
             place = f"spec.identityRefs[{number}]"

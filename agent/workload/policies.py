@@ -35,7 +35,7 @@ class PolicyBook:
 
     def __init__(self, trust_domain: TrustDomain, defaults: InboundDefaults) -> None:
         self._defaults = defaults
-        self._linkerd = LinkerdResolver(trust_domain)
+        self._linkerd = LinkerdResolver(trust_domain, defaults.federated)
         self._istio = IstioResolver(trust_domain, defaults.root_namespace)
         self._seen: tuple[LinkerdPolicies, IstioPolicies, tuple[Service, ...]] | None
         self._seen = None

@@ -76,3 +76,40 @@ def test_the_definitions_for_a_cluster(type_: Type) -> None:
         "authorizationpolicies.security.istio.io",
         "peerauthentications.security.istio.io",
     }
+
+
+MESH_TLS = """
+apiVersion: policy.linkerd.io/v1alpha1
+kind: MeshTLSAuthentication
+metadata: {name: web, namespace: shop}
+spec: {identities: ["spiffe://%s/ns/shop/sa/web"]}
+"""
+
+
+def test_the_trust_domain_is_that_of_the_configuration(
+    type_: Type, tmp_path: Path
+) -> None:
+    """By its default every identity under another name would have a warning."""
+    manifest = tmp_path / "web.yaml"
+    manifest.write_text(MESH_TLS % "corp.example")
+    ours = ("--set", "trust_domain=corp.example")
+
+    assert type_("policy", "validate", "--strict", *ours, manifest).exit_code == 0
+    assert type_("policy", "validate", "--strict", manifest).exit_code == 1
+
+
+def test_a_configured_federated_domain_has_no_warning(
+    type_: Type, tmp_path: Path
+) -> None:
+    """Its identities are admitted, so they match somebody."""
+    manifest, config = tmp_path / "web.yaml", tmp_path / "podlock.conf"
+    manifest.write_text(MESH_TLS % "partner.example")
+    config.write_text(
+        "federation: {domains: [{trust_domain: partner.example, file: /p.pem}]}\n"
+    )
+
+    told = type_("policy", "validate", "--strict", "--config", config, manifest)
+    assert (told.exit_code, told.stdout) == (0, "1 objects, 0 errors, 0 warnings\n")
+    config.write_text("federation: {domains: []}\n")
+    told = type_("policy", "validate", "--strict", "--config", config, manifest)
+    assert told.exit_code == 1
