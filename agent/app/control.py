@@ -8,6 +8,7 @@ bring news and carry results out.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -249,6 +250,11 @@ class Control:
         self.direct.refresh(
             world_of(self.view, self.enrolled.captures, self.config.trust_domain, valid)
         )
+
+    def processes(self) -> dict[str, int]:
+        """This agent's processes that serve connections, by name."""
+        workers = {f"worker {s.index}": s.pid for s in self.workers.slots if s.outbox}
+        return {"control": os.getpid(), **workers}
 
     # What the workers are told.
 

@@ -263,6 +263,7 @@ def _verifier(
         control.verification,
         note,
         own_cgroup(cgroup2, own),
+        control.processes,
     )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from agent.app.descriptors import shortages
 from agent.app.enrolled import Note
 from agent.app.verification import Interruption, Verification, sentences
 from agent.errors import PodlockError
@@ -54,7 +55,9 @@ class Verifier:
         state: Verification,
         note: Note,
         agent_cgroup: int,
+        processes: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """`processes`: those of this agent, by name and process id."""
         self._observer = observer
         self._enrolment = enrolment
         self._pods = pods
@@ -62,6 +65,7 @@ class Verifier:
         self._state = state
         self._note = note
         self._agent_cgroup = agent_cgroup
+        self._processes = processes
         self._census: dict[int, Census] = {}
 
     async def run(self) -> None:
@@ -95,7 +99,7 @@ class Verifier:
                     self._note("direct-refused", name, text)
 
     async def _pass(self, *, repair: bool) -> list[Fault]:
-        faults = self._node(repair=repair)
+        faults = [*self._node(repair=repair), *shortages(self._processes())]
         pods = list(self._pods())
         self._forget([capture for capture, _, _ in pods])
         for capture, name, netns in pods:
