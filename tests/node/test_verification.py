@@ -106,6 +106,18 @@ def test_pins_removed(agent: Agent) -> None:
     assert "podlock redirect remove" in left.stderr
 
 
+def test_a_namespace_that_is_gone(agent: Agent) -> None:
+    """Its pod is named in `check`, and stays captured."""
+    _, api = agent.node.pods
+    system.run("ip", "netns", "del", api.netns.name)
+
+    def named() -> bool:
+        return "does not exist any more" in agent.command("check").stdout
+
+    system.wait_until(named, "named", 5)
+    assert _captured(agent) == 2
+
+
 def test_what_passed_meanwhile_is_ended(agent: Agent) -> None:
     """A connection opened past the agent is destroyed, and an event names it."""
     web, api = agent.node.pods
