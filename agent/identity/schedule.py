@@ -66,8 +66,8 @@ class _Entry:
     last_error: str | None = None
     expiry_told: bool = False
     withdrawn: datetime | None = None
-    next_probe: datetime | None = None
-    """After an attempt that no service answered: when to find out whether one does."""
+    unanswered: bool = False
+    """No service answered the latest attempt."""
 
     def state(self, now: datetime) -> CertificateState:
         if self.credential is None or self.renewal is None:
@@ -108,7 +108,8 @@ class Schedule:
         self._urgent: set[SpiffeId] = set()
         self._background: set[SpiffeId] = set()
         self._latest: datetime | None = None
-        self._was_away = False
+        self._probe_at: datetime | None = None
+        """While the service is away: when to find out whether it is back."""
 
     def set_wanted(self, identities: Iterable[SpiffeId], now: datetime) -> None:
         """Replace the wanted set; keys of identities outside it are forgotten."""
@@ -155,7 +156,7 @@ class Schedule:
         # A very short certificate may be due already: not again in the same breath.
         entry.next_try = max(entry.renewal, now + retry_after(0, jitter))
         entry.failures, entry.last_error, entry.expiry_told = 0, None, False
-        entry.next_probe = None
+        entry.unanswered = False
         entry.withdrawn = None
         return True
 
@@ -199,13 +200,13 @@ class Schedule:
         Returns: when the next attempt is due; None if nobody wants it any more.
         """
         self._finish(identity)
-        self._was_away = self._was_away or not answered
         entry = self._entries.get(identity)
         if entry is None:
             return None
         entry.next_try = now + retry_after(entry.failures, jitter)
-        probe = now + probe_after(entry.failures, jitter)
-        entry.next_probe = None if answered else probe
+        entry.unanswered = not answered
+        if not answered:
+            self._probe_at = now + probe_after(entry.failures, jitter)
         entry.failures += 1
         entry.last_error = error
         return entry.next_try
@@ -245,24 +246,25 @@ class Schedule:
         While the service is away, let one of the identities that pods wait for find
         out whether it is back; the others wait for its success, or for their turn.
         """
+        if self._probe_at is None or self._urgent:
+            return
         waiting = [
-            (entry.next_probe, identity)
+            (entry.next_try, identity)
             for identity, entry in self._entries.items()
-            if entry.next_probe and entry.rank(now) == WAITED_FOR
+            if entry.unanswered and entry.rank(now) == WAITED_FOR
             if not self._in_flight(identity)
         ]
-        if waiting and not self._urgent:
-            probe, identity = min(waiting)
-            entry = self._entries[identity]
-            entry.next_try = min(entry.next_try, probe)
+        if waiting:
+            entry = self._entries[min(waiting)[1]]
+            entry.next_try = min(entry.next_try, self._probe_at)
 
     def _resume(self, now: datetime) -> None:
         """The service is back: whoever it did not answer is due."""
-        if self._was_away:
-            self._was_away = False
+        if self._probe_at is not None:
+            self._probe_at = None
             for entry in self._entries.values():
-                if entry.next_probe:
-                    entry.next_try, entry.next_probe = min(entry.next_try, now), None
+                if entry.unanswered:
+                    entry.next_try, entry.unanswered = min(entry.next_try, now), False
 
     def _notice_clock(self, now: datetime) -> None:
         """Where the clock went back, attempts that wait come as soon as meant."""
@@ -270,6 +272,8 @@ class Schedule:
         self._latest = now
         if gone_back <= timedelta(0):
             return
+        if self._probe_at is not None:
+            self._probe_at -= gone_back
         for entry in self._entries.values():
             if entry.failures or entry.state(now) not in USABLE:
                 entry.next_try -= gone_back

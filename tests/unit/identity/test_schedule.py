@@ -304,15 +304,18 @@ class TestAfterAnOutage:
 
     def away(self, *wanted: SpiffeId, hours: int = 1) -> tuple[Schedule, datetime]:
         """A schedule after an outage, and the moment: every attempt unanswered."""
-        schedule, now = wanting(*wanted), NOW
+        schedule, now, asked = wanting(*wanted), NOW, 0
         while now < NOW + timedelta(hours=hours):
-            for identity in schedule.start(now):
-                schedule.failed(identity, "down", now, 0.5, answered=False)
-            schedule.start(now)
+            while started := schedule.start(now):
+                asked += len(started)
+                for identity in started:
+                    schedule.failed(identity, "down", now, 0.5, answered=False)
             event = schedule.next_event(now)
             assert event is not None
             assert event - now <= timedelta(seconds=10)
             now = event
+        # One finds out each eight seconds; the others have their back-off of 150 s.
+        assert asked < hours * 3600 / 8 + len(wanted) * (hours * 3600 / 150 + 12)
         return schedule, now
 
     @pytest.mark.parametrize("count", [1, 3, 40])
