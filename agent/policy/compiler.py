@@ -28,6 +28,12 @@ from agent.policy.rule import (
 NO_ISTIO: Final = IstioRules()
 
 
+SKIP_ANNOTATIONS: Final = (
+    "config.linkerd.io/skip-inbound-ports",
+    "config.linkerd.io/skip-outbound-ports",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkloadFacts:
     """
@@ -66,6 +72,7 @@ def compile_inbound(
 ) -> tuple[InboundPolicy, tuple[Problem, ...]]:
     """The policy of one pod, and what was wrong with what it was made from."""
     default, default_from, problems = _default(workload, rules, defaults)
+    problems += _ignored(workload)
     ports: dict[int, PortPolicy] = {}
     for server in rules.servers_of(workload.namespace, workload.labels):
         numbers = tuple(_numbers(server, workload))
@@ -124,6 +131,18 @@ def _numbers(server: Server, workload: WorkloadFacts) -> Iterator[int]:
         yield port
     else:
         yield from sorted({number for name, number in workload.ports if name == port})
+
+
+def _ignored(workload: WorkloadFacts) -> Iterator[Problem]:
+    """Linkerd's annotations that would take ports out of the mesh."""
+    for origin, written in (
+        (f"Pod {workload.namespace}/{workload.name}", workload.annotations),
+        (f"Namespace {workload.namespace}", workload.namespace_annotations),
+    ):
+        for name in SKIP_ANNOTATIONS:
+            if name in written:
+                message = "not supported: the ports stay in the mesh, under its policy"
+                yield Problem(origin, f"metadata.annotations[{name}]", message)
 
 
 def _no_policy(origin: str, value: str) -> Problem:

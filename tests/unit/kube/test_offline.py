@@ -47,7 +47,15 @@ def test_files_below_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob"],
+    [
+        "Deployment",
+        "StatefulSet",
+        "DaemonSet",
+        "ReplicaSet",
+        "ReplicationController",
+        "Job",
+        "CronJob",
+    ],
 )
 def test_what_makes_pods(kind: str) -> None:
     """It stands for a pod with its name, and its template's labels and ports."""

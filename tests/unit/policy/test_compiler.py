@@ -174,3 +174,21 @@ class TestTwoServers:
         new = server("shop/a", created="2026-03-01T00:00:00Z")
 
         assert owners(compiled(new, old)[0]) == {80: "Server shop/z"}
+
+
+@pytest.mark.parametrize("direction", ["inbound", "outbound"])
+@pytest.mark.parametrize("place", ["annotations", "namespace_annotations"])
+def test_a_skipped_port_is_reported(place: str, direction: str) -> None:
+    """Linkerd would take the port out of the mesh; here it stays, with a message."""
+    name = f"config.linkerd.io/skip-{direction}-ports"
+    written = {name: "3306"}
+    facts = (
+        replace(API, annotations=written)
+        if place == "annotations"
+        else replace(API, namespace_annotations=written)
+    )
+
+    _, problems = compile_inbound(facts, LinkerdRules(), InboundDefaults())
+
+    assert [problem.field for problem in problems] == [f"metadata.annotations[{name}]"]
+    assert "not supported" in problems[0].message
