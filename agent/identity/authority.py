@@ -296,9 +296,22 @@ def check_issuer(bundle: Bundle, chain: Sequence[bytes]) -> Validity:
 
 
 def without_anchors(bundle: Bundle, chain: Sequence[bytes]) -> Sequence[bytes]:
-    """A chain (issuer first) as it follows a leaf: who trusts an anchor has it."""
-    anchors = {anchor.der for anchor in bundle.anchors}
-    return [*chain[:1], *(der for der in chain[1:] if der not in anchors)]
+    """
+    A chain (issuer first) as it follows a leaf: who trusts an anchor has it.
+
+    Another certificate of an anchor's name and key, an earlier one say, is left out as
+    well: peers build their path to the anchor, whatever dates that one has.
+    """
+    anchors = {_holder(anchor.der) for anchor in bundle.anchors}
+    return [*chain[:1], *(der for der in chain[1:] if _holder(der) not in anchors)]
+
+
+def _holder(der: bytes) -> tuple[bytes, bytes]:
+    """Name and public key of a certificate. Raises: InvalidCertificate."""
+    parsed = certificate.parse(der)
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    key = parsed.public_key().public_bytes(serialization.Encoding.DER, form)
+    return parsed.subject.public_bytes(), key
 
 
 def _require_room_below(signers: Sequence[x509.Certificate]) -> None:

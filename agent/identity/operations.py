@@ -17,6 +17,7 @@ from agent.identity import certificate, pem
 from agent.identity.authority import (
     ANCHOR_LIFETIME,
     ISSUER_LIFETIME,
+    Authority,
     CaPair,
     InvalidAuthority,
     create_anchor,
@@ -28,6 +29,7 @@ from agent.identity.dependence import Need, lacking, relying
 from agent.identity.issuer_files import IssuerFiles
 from agent.identity.key import PrivateKey
 from agent.identity.nodes import NodeRecords
+from agent.identity.probe import require_acceptable
 from agent.identity.spiffe import TrustDomain
 from agent.identity.state import (
     AuthorityRefused,
@@ -140,9 +142,17 @@ def install_issuer(
             )
         state = change.state.with_issuer(issuer_pem, now)
         key_fits(chain[0], key)
+        _require_acceptable(state, key, now)
         if not force:
             _require_known(store, change.state, state.signing_anchor, now, silence)
         change.commit(state)
+
+
+def _require_acceptable(state: AuthorityState, key: PrivateKey, now: datetime) -> None:
+    """Pass an issuer whose certificates peers take. Raises: InputError otherwise."""
+    assert state.issuer_pem is not None
+    candidate = Authority.assemble(state.bundle, state.issuer_pem, key, now=now)
+    require_acceptable(candidate.issue_server(now=now, serial=1), state.bundle)
 
 
 def adopt_issuer(
@@ -158,6 +168,7 @@ def adopt_issuer(
         chain = pem.parse(files.chain_pem, pem.CERTIFICATE)
         state = change.state.with_issuer(files.chain_pem, now)
         key_fits(chain[0], files.key)
+        _require_acceptable(state, files.key, now)
         if state.issuer != change.state.issuer:
             _require_known(store, change.state, state.signing_anchor, now, silence)
             change.commit(state)

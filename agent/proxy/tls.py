@@ -11,9 +11,7 @@ nor trust domains.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
 
 import trio
 
@@ -22,15 +20,13 @@ from agent.identity.bundle import Bundle
 from agent.identity.certificate import Svid, require_identity
 from agent.identity.chain import CertificateTainted, Chain
 from agent.identity.clock import Clock, utc_now
-from agent.identity.context import load_credential
+from agent.identity.context import ALPN, mutual_context, proof_of
 from agent.identity.credential import Credential
 from agent.identity.crl import CertificateRevoked, Revocations
 from agent.identity.distrust import Distrust
-from agent.identity.peer import Judge, Proof
+from agent.identity.peer import Judge
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust
-
-ALPN: Final = "h2"
 
 
 class NoCredential(PodlockError):
@@ -79,7 +75,7 @@ class Contexts:
             bundles = [each for each in self.federated if each.trust_domain == domain]
             if not bundles:
                 raise UnknownTrustDomain(f"no trust bundle of trust domain {domain}")
-            context = _context(ssl.PROTOCOL_TLS_CLIENT, self.credential, bundles)
+            context = mutual_context(ssl.PROTOCOL_TLS_CLIENT, self.credential, bundles)
             self._foreign[domain] = context
         return self._foreign[domain]
 
@@ -98,9 +94,9 @@ def build_contexts(
     Raises: InvalidCredential.
     """
     everyone = (bundle, *federated)
-    server = _context(ssl.PROTOCOL_TLS_SERVER, credential, everyone)
+    server = mutual_context(ssl.PROTOCOL_TLS_SERVER, credential, everyone)
     return Contexts(
-        client=_context(ssl.PROTOCOL_TLS_CLIENT, credential, [bundle]),
+        client=mutual_context(ssl.PROTOCOL_TLS_CLIENT, credential, [bundle]),
         server=_without_tickets(server),
         judge=judge or Judge(bundle, federated),
         chain=Chain.of_credential(credential, bundle),
@@ -114,26 +110,6 @@ def _without_tickets(context: ssl.SSLContext) -> ssl.SSLContext:
     return context
 
 
-def _context(
-    protocol: ssl._SSLMethod, credential: Credential, bundles: Iterable[Bundle]
-) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.check_hostname = False  # identities are URIs; see verified_peer
-    context.verify_mode = ssl.CERT_REQUIRED
-    # An anchor is an anchor, also one that is not self-signed (RFC 5280 section 6.1).
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    # 112 bits and more, no SHA-1, whatever the system's own configuration says.
-    context.set_ciphers("DEFAULT:@SECLEVEL=2")
-    # Python asks OpenSSL to take a cut connection for one that ended in order.
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    context.set_alpn_protocols([ALPN])
-    anchors = b"".join(bundle.pem for bundle in bundles)
-    context.load_verify_locations(cadata=anchors.decode("ascii"))
-    load_credential(context, credential)
-    return context
-
-
 def verified_peer(tls: ssl.SSLSocket, judge: Judge, expected: SpiffeId | None) -> Chain:
     """
     Who is at the other end of a finished handshake.
@@ -143,7 +119,7 @@ def verified_peer(tls: ssl.SSLSocket, judge: Judge, expected: SpiffeId | None) -
 
     Raises: PeerError: NotHbone, PeerNotAccepted, PeerIdentityMismatch.
     """
-    proof = _proof(tls)
+    proof = proof_of(tls)
     if not proof.presented:
         raise PeerError("the peer presented no certificate")
     peer = judge.judge(proof)
@@ -152,19 +128,6 @@ def verified_peer(tls: ssl.SSLSocket, judge: Judge, expected: SpiffeId | None) -
     if tls.selected_alpn_protocol() != ALPN:
         raise NotHbone(f"{peer.svid.spiffe_id} did not agree on HTTP/2 (ALPN {ALPN})")
     return peer
-
-
-# `ssl` tells chains in public from Python 3.13 on; before that it keeps them private.
-_ENCODING_DER: Final = 2
-
-
-def _proof(tls: ssl.SSLSocket) -> Proof:
-    inner: Any = tls._sslobj  # type: ignore[attr-defined]
-    presented, verified = (
-        tuple(each.public_bytes(_ENCODING_DER) for each in found or ())
-        for found in (inner.get_unverified_chain(), inner.get_verified_chain())
-    )
-    return Proof(presented, verified)
 
 
 class ContextStore:
