@@ -26,6 +26,7 @@ from typing import Final, Self
 from tests.lab import names, system
 from tests.lab.names import Names
 from tests.lab.pod import Pod
+from tests.lab.reaper import Reaper
 
 NODES: Final = {"n1": 1, "n2": 2, "n3": 3}
 WIRE: Final = "wire"
@@ -140,7 +141,8 @@ class Lab:
     The two nodes and the wire, from `with Lab(run)` to the end of the block.
 
     Entering removes what an earlier run of that name left; leaving removes all, also
-    on an exception or Ctrl-C, unless `keep` is set.
+    on an exception or Ctrl-C, unless `keep` is set; a process that is killed leaves
+    that to its `Reaper`.
     """
 
     def __init__(
@@ -153,9 +155,11 @@ class Lab:
             for name in nodes
         }
         self.keep = False
+        self._reaper: Reaper | None = None
 
     def __enter__(self) -> Self:
         cleanup(self.names.run)
+        self._reaper = Reaper(self.names.run)
         try:
             self._build()
         except BaseException:
@@ -171,11 +175,16 @@ class Lab:
     ) -> None:
         if not self.keep:
             self.close()
+        elif self._reaper is not None:
+            self._reaper.dismiss()
 
     def close(self) -> None:
         """Remove everything, and wait for every process that was started here."""
         cleanup(self.names.run)
         self.children.reap()
+        if self._reaper is not None:
+            self._reaper.dismiss()
+            self._reaper = None
 
     @property
     def wire(self) -> Path:
