@@ -23,6 +23,7 @@ import trio
 from agent.addresses import SocketAddress
 from agent.app.descriptors import allow_descriptors
 from agent.app.dumps import forbid_dumps
+from agent.app.oom import go_before_control
 from agent.errors import PodlockError
 from agent.identity.crl import RevocationList, Revocations
 from agent.identity.trust import Trust
@@ -289,11 +290,13 @@ def main(arguments: list[str]) -> int:
     """Entry point of the worker process."""
     descriptor, pins, level, form = arguments
     configure(cast(LogLevel, level), cast(LogFormat, form))
+    go_before_control()
     forbid_dumps()
     # Control's death ends us even if it could not close the channel.
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     allow_descriptors()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # control decides when we stop
+    for number in (signal.SIGINT, signal.SIGHUP):  # control decides when we stop
+        signal.signal(number, signal.SIG_IGN)
     trio.run(serve, int(descriptor), Path(pins))
     return 0
 
