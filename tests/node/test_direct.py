@@ -318,8 +318,12 @@ def test_an_address_that_passed_on_without_a_word(shop: Shop) -> None:
 
     assert not shop.call("web", at.v4)
     assert never_logged(twin, "/")
-    events = shop.agent.ask("events")["events"]
-    assert any("does not have" in e["message"] for e in events)
+
+    def is_reported() -> bool:
+        events = shop.agent.ask("events")["events"]
+        return any("does not have" in each["message"] for each in events)
+
+    system.wait_until(is_reported, "the moved address reported", 10)
 
 
 class TestOutage:
