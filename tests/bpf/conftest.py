@@ -6,6 +6,7 @@ These tests need root and a kernel; without they fail, they never skip.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from agent.redirect.enrolment import Capture, Enrolment
 from agent.redirect.kernel import RedirectMaps
 from agent.redirect.program import ensure_loaded, unload
+from agent.tcp import LINGER_NONE
 from tests.bpf.world import (
     BPFFS,
     PATIENCE_SECONDS,
@@ -100,9 +102,13 @@ def captured(enrolment: Enrolment, pod: Namespace) -> Iterator[Capture]:
 
 
 def blocking(capture: Capture) -> Capture:
-    """Its listeners block, with a deadline, as the test's own sockets do."""
+    """
+    Its listeners block, with a deadline, as the test's own sockets do; and what a test
+    accepts and closes ends in order, for its client may not have looked yet.
+    """
     for listener in (*capture.outbound, capture.inbound, capture.tunnel):
         listener.settimeout(PATIENCE_SECONDS)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
     return capture
 
 
