@@ -31,7 +31,7 @@ from agent.hbone.link import FAREWELL, Link
 from agent.hbone.messages import Messages
 from agent.hbone.reader import DataPiece, Frame, FrameReader
 from agent.hbone.settings import DEFAULT_HEADER_LIST_BYTES, Role
-from agent.hbone.stream import Ending, Phase, Stream
+from agent.hbone.stream import Ending, Phase
 
 _ABOUT_THE_CONNECTION = frozenset(
     {FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY}
@@ -52,9 +52,6 @@ class Inbound:
         self._preface_left = frames.PREFACE if link.role is Role.SERVER else b""
         self._settings_received = False
         self._settings_acked = False
-        self._windows_resized = False
-        # The windows reported open by this call; None is the connection's.
-        self._opened: set[int | None] = set()
         self._last_goaway = frames.MAX_STREAM_ID
         self._handlers = {
             int(FrameType.HEADERS): self._messages.headers,
@@ -68,20 +65,8 @@ class Inbound:
         }
 
     def receive(self, view: memoryview) -> list[Event]:
-        """
-        Windows are reported once a call, however many frames opened them: the work
-        that follows grows with the frames or with the streams, not with both.
-
-        Raises: ProtocolError.
-        """
+        """Raises: ProtocolError."""
         events: list[Event] = []
-        self._opened.clear()
-        self._frames_of(view, events)
-        if self._windows_resized:
-            self._resize_windows()
-        return events
-
-    def _frames_of(self, view: memoryview, events: list[Event]) -> None:
         view = self._without_preface(view)
         rest = view[self._whole_data(view, events) :]
         for piece in self._reader.read(rest):
@@ -93,24 +78,7 @@ class Inbound:
                     self._frame(piece, events)
             except StreamError as error:
                 self._stream_failed(error, events)
-
-    def _resize_windows(self) -> None:
-        """Apply the last SETTINGS_INITIAL_WINDOW_SIZE to every stream, once a call."""
-        self._windows_resized = False
-        for stream in self._link.streams.live.values():
-            self._resize(stream)
-
-    def _resize(self, stream: Stream) -> None:
-        """A fault here concerns the whole connection (section 6.9.2)."""
-        try:
-            stream.resize(self._link.peer.initial_window_size)
-        except FlowControlViolated as error:
-            raise ProtocolError(ErrorCode.FLOW_CONTROL_ERROR, str(error)) from error
-
-    def _report_open(self, window: int | None, events: list[Event]) -> None:
-        if window not in self._opened:
-            self._opened.add(window)
-            events.append(WindowOpened(window))
+        return events
 
     def _whole_data(self, view: memoryview, events: list[Event]) -> int:
         """
@@ -181,23 +149,29 @@ class Inbound:
         self._link.strain.idle_frame()
 
     def _settings(self, frame: Frame, events: list[Event]) -> None:
-        link = self._link
-        link.strain.idle_frame()
+        self._link.strain.idle_frame()
         if frame.flags & frames.ACK:
             self._settings_ack(frame)
             return
         self._settings_received = True
-        before = link.peer.initial_window_size
+        link = self._link
+        before = link.peer
         sender = Role.SERVER if link.role is Role.CLIENT else Role.CLIENT
-        link.peer = settings.apply(link.peer, frame.payload, sender)
-        if link.peer.initial_window_size != before:
-            self._windows_resized = True
-            streams = len(link.streams.live)
-            link.strain.idle_frame(streams // STREAMS_RESIZED_PER_IDLE_FRAME)
+        link.peer = settings.apply(before, frame.payload, sender)
+        delta = link.peer.initial_window_size - before.initial_window_size
+        if delta:
+            self._resize_windows(delta)
         link.output.append(settings.SETTINGS_ACK)
         events.append(SettingsReceived())
-        if link.peer.initial_window_size > before:
-            self._report_open(None, events)
+        if delta > 0:
+            events.append(WindowOpened(None))
+
+    def _resize_windows(self, delta: int) -> None:
+        """Section 6.9.2. It costs as much as there are streams, and counts as such."""
+        live = self._link.streams.live
+        self._link.strain.idle_frame(len(live) // STREAMS_RESIZED_PER_IDLE_FRAME)
+        for stream in live.values():
+            self._grow(stream.send, delta)
 
     def _settings_ack(self, frame: Frame) -> None:
         if frame.payload:
@@ -275,7 +249,7 @@ class Inbound:
         if not increment:
             raise ProtocolError(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
         self._grow(link.send, increment)
-        self._report_open(None, events)
+        events.append(WindowOpened(None))
 
     def _stream_window_update(
         self, stream_id: int, increment: int, events: list[Event]
@@ -286,11 +260,10 @@ class Inbound:
             return  # It crossed with the end of its stream.
         if not increment:
             raise StreamError(stream_id, ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
-        self._resize(stream)  # in the order of the frames: each may need the other
         try:
             stream.send.grow(increment)
         except FlowControlViolated as error:
             raise StreamError(
                 stream_id, ErrorCode.FLOW_CONTROL_ERROR, str(error)
             ) from error
-        self._report_open(stream_id, events)
+        events.append(WindowOpened(stream_id))

@@ -79,16 +79,7 @@ class Ending(Enum):
 class Stream:
     """One live stream."""
 
-    __slots__ = (
-        "id",
-        "initial_window_bytes",
-        "phase",
-        "receive",
-        "receives",
-        "send",
-        "sends",
-        "state",
-    )
+    __slots__ = ("id", "phase", "receive", "receives", "send", "sends", "state")
 
     def __init__(self, stream_id: int, send: int, receive: int) -> None:
         self.id = stream_id
@@ -100,17 +91,6 @@ class Stream:
         self.phase = Phase.ASKED
         self.send = SendWindow(send)
         self.receive = ReceiveWindow(receive)
-        self.initial_window_bytes = send
-        """The peer's SETTINGS_INITIAL_WINDOW_SIZE that `send` accounts for."""
-
-    def resize(self, initial_window_bytes: int) -> None:
-        """
-        Apply the peer's SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113 section 6.9.2).
-
-        Raises: FlowControlViolated.
-        """
-        self.send.grow(initial_window_bytes - self.initial_window_bytes)
-        self.initial_window_bytes = initial_window_bytes
 
     def move(self, cause: Cause) -> None:
         """Raises: ValueError for a pair that is not in `TRANSITIONS`."""

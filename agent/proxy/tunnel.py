@@ -118,6 +118,8 @@ class Tunnel:
         self._workers_bulk = path.bulk
         self._asked_to_part = False
         self._may_part = False
+        # Windows that the bytes of this read have opened; None is the connection's.
+        self._opened: set[int | None] = set()
 
     @property
     def usable(self) -> bool:
@@ -301,6 +303,7 @@ class Tunnel:
                 self._dispatch(event)
                 if self.closed is not None:
                     return False  # by what this event led to
+            self._open_windows()
             if self.codec.has_output or self.codec.draining:
                 self.wake()
             if not self.transport.concluded:
@@ -315,7 +318,7 @@ class Tunnel:
                 else:
                     self.codec.consumed(stream_id, len(data))
             case WindowOpened(stream_id):
-                self._open_windows(stream_id)
+                self._opened.add(stream_id)
             case StreamEnded() | StreamReset() | Answered():
                 if stream := self._streams.get(event.stream_id):
                     stream.hear(event)
@@ -346,12 +349,17 @@ class Tunnel:
             return
         self._on_request(self, stream, request)
 
-    def _open_windows(self, stream_id: int | None) -> None:
-        if stream_id is None:
-            for stream in list(self._streams.values()):
-                stream.resume()
-        elif (one := self._streams.get(stream_id)) is not None:
-            one.resume()
+    def _open_windows(self) -> None:
+        """Once a read, however many frames opened windows: streams read on."""
+        if not self._opened:
+            return
+        opened, self._opened = self._opened, set()
+        if None in opened:
+            streams = list(self._streams.values())
+        else:
+            streams = [self._streams[id_] for id_ in opened if id_ in self._streams]
+        for stream in streams:
+            stream.resume()
 
     # Keeping it alive.
 

@@ -7,7 +7,6 @@ import pytest
 from agent.hbone import frames
 from agent.hbone.compression import MAX_TABLE_SIZE_UPDATES, HeaderDecoder
 from agent.hbone.connection import Connection, ConnectRequested, ProtocolError, Role
-from agent.hbone.events import WindowOpened
 from agent.hbone.frames import ErrorCode, FrameType
 from agent.hbone.headers import ConnectRequest
 from agent.hbone.limits import MAX_IDLE_FRAMES, STREAMS_RESIZED_PER_IDLE_FRAME
@@ -57,16 +56,6 @@ class TestTableSizeUpdates:
 
 
 class TestWindows:
-    def test_many_settings_in_one_read_are_one_event(self) -> None:
-        _, server, ids = joined()
-        window = server.sendable(ids[0])
-        flood = b"".join(resized(2**20 + n) for n in range(1, 101))
-        opened = [
-            event for event in server.receive(flood) if isinstance(event, WindowOpened)
-        ]
-        assert opened == [WindowOpened(None)]
-        assert server.sendable(ids[0]) == window
-
     def test_the_last_size_counts(self) -> None:
         _, server, ids = joined()
         server.receive(resized(100) + resized(0))
@@ -96,9 +85,3 @@ class TestWindows:
         with pytest.raises(ProtocolError) as caught:
             server.receive(flood)
         assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
-
-    def test_updates_of_one_window_in_one_read_are_one_event(self) -> None:
-        _, server, ids = joined()
-        flood = frames.window_update(0, 1) * 50 + frames.window_update(ids[0], 1) * 50
-        told = server.receive(flood)
-        assert told == [WindowOpened(None), WindowOpened(ids[0])]

@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from agent.hbone import frames
 from agent.hbone.connection import ErrorCode
 from agent.proxy import tunnel as tunnel_module
 from agent.proxy.tunnel_stream import TunnelStream
@@ -150,6 +151,26 @@ async def test_a_stream_is_held_once() -> None:
         tunnel.transport.send_now = send_now  # type: ignore[method-assign]
         tunnel.sender.flush()
         assert stream.resumed == 1
+
+
+@pytest.mark.parametrize("of_the_connection", [True, False])
+async def test_windows_opened_in_one_read_resume_a_stream_once(
+    of_the_connection: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames are cheap to send: the work grows with the reads and the streams."""
+    async with scripted() as ends:
+        stream = await opened(ends)
+        other = await opened(ends)
+        counts = {stream: 0, other: 0}
+
+        def resume(self: TunnelStream) -> None:
+            counts[self] += 1
+
+        monkeypatch.setattr(TunnelStream, "resume", resume)
+        of = 0 if of_the_connection else stream.id
+        send(ends, frames.window_update(of, 1) * 400)
+        await until(lambda: counts[stream] > 0)
+        assert counts == {stream: 1, other: int(of_the_connection)}
 
 
 async def test_a_fault_of_ours_ends_the_tunnel_and_nothing_else() -> None:
