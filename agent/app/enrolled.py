@@ -60,8 +60,7 @@ class EnrolledPods:
 
     def reconcile(self, view: NodeView) -> None:
         """Release, change, capture; who cannot be captured now waits."""
-        self.release_gone(view)
-        for uid, pod in self._successors(view).items():
+        for uid, pod in self.release_gone(view).items():
             self._hand_over(uid, pod)
         changed = {uid for uid in self.captures if self._has_changed(view.pods[uid])}
         for uid in changed:
@@ -73,11 +72,16 @@ class EnrolledPods:
             uid: why for uid, why in self.waiting.items() if uid in view.pods
         }
 
-    def release_gone(self, view: NodeView) -> None:
-        """Release pods that the view lacks, unless another pod has their namespace."""
-        succeeded = self._successors(view)
-        for uid in self.captures.keys() - view.pods.keys() - succeeded.keys():
+    def release_gone(self, view: NodeView) -> dict[str, Workload]:
+        """
+        Release pods that the view lacks, unless another pod has their namespace.
+
+        Returns: these other pods, by the uid of the one that is gone.
+        """
+        successors = self._successors(view)
+        for uid in self.captures.keys() - view.pods.keys() - successors.keys():
             self._release(uid)
+        return successors
 
     def forget_connections(self) -> None:
         """Drop what connections of an earlier agent left in the maps."""

@@ -302,16 +302,14 @@ def without_anchors(bundle: Bundle, chain: Sequence[bytes]) -> Sequence[bytes]:
     Another certificate of an anchor's name and key, an earlier one say, is left out as
     well: peers build their path to the anchor, whatever dates that one has.
     """
-    anchors = {_holder(anchor.der) for anchor in bundle.anchors}
-    return [*chain[:1], *(der for der in chain[1:] if _holder(der) not in anchors)]
+    anchors = [certificate.parse(anchor.der) for anchor in bundle.anchors]
 
+    def is_anchors(der: bytes) -> bool:
+        found = certificate.parse(der)
+        name, key = found.subject, found.public_key()
+        return any((each.subject, each.public_key()) == (name, key) for each in anchors)
 
-def _holder(der: bytes) -> tuple[bytes, bytes]:
-    """Name and public key of a certificate. Raises: InvalidCertificate."""
-    parsed = certificate.parse(der)
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    key = parsed.public_key().public_bytes(serialization.Encoding.DER, form)
-    return parsed.subject.public_bytes(), key
+    return [*chain[:1], *(der for der in chain[1:] if not is_anchors(der))]
 
 
 def _require_room_below(signers: Sequence[x509.Certificate]) -> None:

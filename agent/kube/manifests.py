@@ -128,7 +128,10 @@ class ManifestSet:
 
     def _read(self, path: str, data: bytes, before: _File) -> _File:
         if data == before.data:
-            return replace(before, complete=data == before.good)
+            complete = data == before.good
+            if before.complete is complete:
+                return before
+            return replace(before, complete=complete)
         try:
             documents = parse_documents(data)
         except InvalidManifest as error:

@@ -20,6 +20,7 @@ import yaml
 from tests.lab import names, system
 from tests.lab.certificates import Authority
 from tests.lab.topology import Lab
+from tests.patience import patient
 
 PORT: Final = 8443
 READY_SECONDS: Final = 15.0
@@ -31,6 +32,18 @@ PARTNER: Final = "partner.example"
 def podlock(*arguments: str | Path) -> list[str]:
     """The command line of `podlock`, from this checkout."""
     return [sys.executable, "-m", "agent", *map(str, arguments)]
+
+
+def run_podlock(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a `podlock` command to its end, whatever its exit code."""
+    return subprocess.run(
+        podlock(*arguments),
+        text=True,
+        capture_output=True,
+        timeout=patient(20),
+        check=False,
+        cwd=REPOSITORY,
+    )
 
 
 @dataclass(slots=True)

@@ -19,7 +19,13 @@ import httpx
 import yaml
 
 from tests.lab import names, system
-from tests.lab.identity import REPOSITORY, TRUST_DOMAIN, IdentityService, podlock
+from tests.lab.identity import (
+    REPOSITORY,
+    TRUST_DOMAIN,
+    IdentityService,
+    podlock,
+    run_podlock,
+)
 from tests.lab.topology import Lab, LabNode
 from tests.patience import patient
 
@@ -137,15 +143,7 @@ class Agent:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `podlock` command against this agent: `command("status", "--json")`."""
-        argv = podlock(*arguments, "--socket", self.socket)
-        return subprocess.run(
-            argv,
-            text=True,
-            capture_output=True,
-            timeout=patient(20),
-            check=False,
-            cwd=REPOSITORY,
-        )
+        return run_podlock(*arguments, "--socket", self.socket)
 
     def processes(self) -> list[int]:
         """The ids of control, its workers and whatever else it started."""

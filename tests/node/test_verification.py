@@ -12,11 +12,10 @@ import pytest
 
 from tests.demo.calls import Program, curl, url
 from tests.lab import apps, manifests, system
-from tests.lab.identity import REPOSITORY, podlock
+from tests.lab.identity import run_podlock
 from tests.lab.manifests import DEFAULT_INBOUND, ManifestDirectory
 from tests.lab.node import Agent, Document
 from tests.lab.topology import Lab, random_run
-from tests.patience import patient
 
 pytestmark = pytest.mark.slow
 
@@ -45,15 +44,7 @@ def _captured(agent: Agent) -> int:
 
 
 def remove(agent: Agent, *options: str) -> subprocess.CompletedProcess[str]:
-    argv = podlock("redirect", "remove", "--config", agent.config, *options)
-    return subprocess.run(
-        argv,
-        text=True,
-        capture_output=True,
-        timeout=patient(20),
-        check=False,
-        cwd=REPOSITORY,
-    )
+    return run_podlock("redirect", "remove", "--config", agent.config, *options)
 
 
 def events(agent: Agent, kind: str) -> list[Document]:
@@ -93,14 +84,7 @@ def test_pins_removed(agent: Agent) -> None:
     agent.stop()
     assert "2 pods stay redirected" in agent.log_tail(1)
     assert not curl(web, url(api.address.v4)).served
-    left = subprocess.run(
-        podlock("status", "--config", agent.config),
-        text=True,
-        capture_output=True,
-        timeout=patient(20),
-        check=False,
-        cwd=REPOSITORY,
-    )
+    left = run_podlock("status", "--config", agent.config)
     assert left.returncode != 0
     assert "2 pods stay redirected" in left.stderr
     assert "podlock redirect remove" in left.stderr
