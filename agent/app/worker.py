@@ -101,7 +101,7 @@ class Worker:
             maps,
             dialer,
             self._pool,
-            self._path.reactor,
+            self._path,
             self._world,
             2 * limits.connect_timeout_seconds,
             limits.credential_timeout_seconds,
@@ -115,7 +115,7 @@ class Worker:
             self._world,
             nursery,
         )
-        self._plaintext = InboundPlaintext(self._register, dialer, self._path.reactor)
+        self._plaintext = InboundPlaintext(self._register, dialer, self._path)
         self._recall = Recall(
             self._tunnels,
             lambda identity: self._contexts.current(identity) is not None,
@@ -125,7 +125,7 @@ class Worker:
 
     async def run(self) -> None:
         """Serve until control closes the channel. Raises: ChannelClosed."""
-        self._nursery.start_soon(self._path.reactor.run)
+        self._nursery.start_soon(self._path.run)
         self._nursery.start_soon(self._news.run)
         self._nursery.start_soon(self._pool.close_idle)
         self._nursery.start_soon(self._dialer.tidy)

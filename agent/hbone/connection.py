@@ -104,11 +104,27 @@ class Connection:
 
         Raises: ProtocolError; again on every later call.
         """
+        events: list[Event] = []
+        view = memoryview(data)
+        while True:
+            more, count = self.receive_turn(view)
+            events += more
+            if count == len(view):
+                return events
+            view = view[count:]
+
+    def receive_turn(self, view: memoryview) -> tuple[list[Event], int]:
+        """
+        As `receive`, of as much of `view` as makes the work of one turn (TURN_COST).
+
+        Returns: the events, and how many bytes were taken in: one at least. The rest is
+        to come again, first. Raises: ProtocolError; again on every later call.
+        """
         link = self._link
         if link.failure is not None:
             raise link.failure
         try:
-            return self._inbound.receive(memoryview(data))
+            return self._inbound.receive(view)
         except ProtocolError as error:
             link.fail(error)
             raise

@@ -26,7 +26,11 @@ from agent.hbone.frames import (
     ProtocolError,
     StreamError,
 )
-from agent.hbone.limits import STREAMS_RESIZED_PER_IDLE_FRAME
+from agent.hbone.limits import (
+    HEADERS_COST,
+    STREAMS_RESIZED_PER_IDLE_FRAME,
+    TURN_COST,
+)
 from agent.hbone.link import FAREWELL, Link
 from agent.hbone.messages import Messages
 from agent.hbone.reader import DataPiece, Frame, FrameReader
@@ -36,6 +40,7 @@ from agent.hbone.stream import Ending, Phase
 _ABOUT_THE_CONNECTION = frozenset(
     {FrameType.SETTINGS, FrameType.PING, FrameType.GOAWAY}
 )
+_BLOCK = frozenset({FrameType.HEADERS, FrameType.CONTINUATION})
 
 
 class Inbound:
@@ -64,12 +69,18 @@ class Inbound:
             int(FrameType.WINDOW_UPDATE): self._window_update,
         }
 
-    def receive(self, view: memoryview) -> list[Event]:
-        """Raises: ProtocolError."""
+    def receive(self, view: memoryview) -> tuple[list[Event], int]:
+        """
+        What the start of `view` says, and how many bytes that were: all, or as many
+        as make TURN_COST of work. Raises: ProtocolError.
+        """
         events: list[Event] = []
-        view = self._without_preface(view)
-        rest = view[self._whole_data(view, events) :]
-        for piece in self._reader.read(rest):
+        rest = self._without_preface(view)
+        cost, position = self._whole_data(rest, events)
+        start = len(view) - len(rest) + position
+        if cost >= TURN_COST:
+            return events, start
+        for piece in self._reader.read(view[start:]):
             try:
                 if isinstance(piece, DataPiece):
                     self._check_turn(FrameType.DATA)
@@ -78,24 +89,41 @@ class Inbound:
                     self._frame(piece, events)
             except StreamError as error:
                 self._stream_failed(error, events)
-        return events
+            cost += self._cost_of(piece)
+            if cost >= TURN_COST:
+                return events, start + self._reader.position
+        return events, len(view)
 
-    def _whole_data(self, view: memoryview, events: list[Event]) -> int:
+    def _whole_data(self, view: memoryview, events: list[Event]) -> tuple[int, int]:
         """
-        Take in whole DATA frames as long as there is nothing else; where that ends.
+        Take in whole DATA frames as long as there is nothing else.
 
-        Raises: ProtocolError.
+        Returns: what they cost, and where they end. Raises: ProtocolError.
         """
-        position = 0
+        cost = position = 0
         if self._messages.block is not None or not self._settings_received:
-            return position  # not its turn, which `receive` says
-        while (piece := self._reader.whole_data(view, position)) is not None:
+            return cost, position  # not its turn, which `receive` says
+        while cost < TURN_COST:
+            piece = self._reader.whole_data(view, position)
+            if piece is None:
+                break
+            cost += 1
             position += HEADER_BYTES + len(piece.payload)
             try:
                 self._arrivals.receive(piece, events)
             except StreamError as error:
                 self._stream_failed(error, events)
-        return position
+        return cost, position
+
+    def _cost_of(self, piece: Frame | DataPiece) -> int:
+        """In plain frames: a header block has HPACK, and a task for its stream."""
+        if isinstance(piece, DataPiece):
+            return 1
+        if piece.kind in _BLOCK:
+            return HEADERS_COST
+        if piece.kind == FrameType.SETTINGS:
+            return 1 + len(self._link.streams.live) // STREAMS_RESIZED_PER_IDLE_FRAME
+        return 1
 
     def _without_preface(self, view: memoryview) -> memoryview:
         """Section 3.4: a client's first bytes; wrong ones are known at once."""

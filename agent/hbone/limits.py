@@ -27,6 +27,10 @@ IDLE_FRAMES_EXCUSED_PER_DATA: Final = 32
 BYTES_RECEIVED_PER_IDLE_FRAME: Final = 1024
 # A change of the initial window is applied to each stream: so many count as a frame.
 STREAMS_RESIZED_PER_IDLE_FRAME: Final = 8
+# So many frames are handled before other connections have their turn: a millisecond or
+# two. A read of the fullest frames, 256 KiB, has 17.
+TURN_COST: Final = 128
+HEADERS_COST: Final = 16
 
 
 class Strain:

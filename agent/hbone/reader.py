@@ -71,6 +71,8 @@ class FrameReader:
         self._padding_bytes = 0
         # Padding, and frames of unknown types, are passed over and never kept.
         self._skip = 0
+        self.position = 0
+        """How much of the view that `read` goes through has been taken in."""
 
     def whole_data(self, view: memoryview, position: int) -> DataPiece | None:
         """
@@ -89,7 +91,10 @@ class FrameReader:
         return DataPiece(stream_id, view[start:end], length, 0, ends)
 
     def read(self, view: memoryview) -> Iterator[Frame | DataPiece]:
-        """The frames that `view` completes. Raises: ProtocolError."""
+        """
+        The frames that `view` completes; after each, what follows `position` may come
+        again in another view. Raises: ProtocolError.
+        """
         position = 0
         while True:
             if self._skip:
@@ -108,6 +113,7 @@ class FrameReader:
                 piece, position = self._control(self._header, view, position)
             if piece is None:
                 return
+            self.position = position
             yield piece
 
     def _take(

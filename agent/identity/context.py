@@ -14,9 +14,12 @@ from typing import Any, Final
 
 from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential, InvalidCredential
-from agent.identity.peer import Proof
+from agent.identity.peer import MAX_CHAIN, Proof
+from agent.openssl import limit_peer_chain
 
 ALPN: Final = "h2"
+# Ten certificates with keys of P-256 have about 6 KiB, five with RSA of 4096 bits 10.
+MAX_CHAIN_BYTES: Final = 1 << 14
 # `ssl` shows chains in public from Python 3.13 on; before that it keeps them private.
 _ENCODING_DER: Final = 2
 
@@ -41,6 +44,7 @@ def mutual_context(
     context.set_alpn_protocols([ALPN])
     anchors = b"".join(bundle.pem for bundle in bundles)
     context.load_verify_locations(cadata=anchors.decode("ascii"))
+    limit_peer_chain(context, MAX_CHAIN_BYTES, MAX_CHAIN)
     load_credential(context, credential)
     return context
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import trio
 
-from agent.addresses import SocketAddress
+from agent.addresses import ClientAddress, DeliveryAddress, SocketAddress
 from agent.errors import PodlockError, Refused
 from agent.hbone.connection import Connection, ConnectRequest, ErrorCode, Role
 from agent.identity.chain import CertificateTainted
@@ -63,7 +63,7 @@ class InboundTunnels:
     ) -> None:
         try:
             self._refuse_too_many(pod, peer)
-            tunnel = await self._establish(pod, sock)
+            tunnel = await self._establish(pod, sock, peer)
         except (PodlockError, OSError) as error:
             close_hard(sock)
             text = f"tunnel from {peer} refused: {error}"
@@ -92,7 +92,11 @@ class InboundTunnels:
         if all_of_them > self.limits.connections_per_pod:
             raise TooManyTunnels(f"{all_of_them - 1} tunnels are open")
 
-    async def _establish(self, pod: LocalPod, sock: socket.socket) -> Tunnel:
+    async def _establish(
+        self, pod: LocalPod, sock: socket.socket, address: SocketAddress
+    ) -> Tunnel:
+        # Before there is an identity to account to.
+        account = self.path.accounts.of(address.ip)
         contexts = await self.contexts.wait(
             pod.identity, self.limits.credential_timeout_seconds
         )
@@ -101,6 +105,7 @@ class InboundTunnels:
             contexts.server,
             server=True,
             timeout_seconds=self.limits.handshake_timeout_seconds,
+            steps=partial(self.path.turns.turn, account),
         )
         try:
             peer = verified_peer(transport.tls, contexts.judge, None)
@@ -171,7 +176,9 @@ class InboundTunnels:
         asked: ConnectRequest,
     ) -> None:
         try:
-            app = await self._admit(live, tunnel, asked)
+            async with self.path.turns.turn(tunnel.account):
+                to, client = self._admit(live, tunnel, asked)
+            app = await self.dialer.deliver(live.pod, to, client)
         except (NotAdmitted, Denied, CannotConnect) as error:
             stream.refuse(_status(error))
             raise
@@ -184,10 +191,10 @@ class InboundTunnels:
             live.opened()
             await stream.relay(app, live.meter(app_is_client=False))
 
-    async def _admit(
+    def _admit(
         self, live: LiveConnection, tunnel: Tunnel, asked: ConnectRequest
-    ) -> socket.socket:
-        """Decide in one step, then connect to the application."""
+    ) -> tuple[DeliveryAddress, ClientAddress]:
+        """Decide in one step: where to connect to, and for whom."""
         to = delivery_address(asked.authority, tunnel.local.ip)
         client = client_address(asked.forwarded, tunnel.remote)
         live.session.advance(State.LOCATED)
@@ -195,7 +202,7 @@ class InboundTunnels:
         live.session.source = End(str(client), source.workload, source.identity)
         identity, peer = tunnel.peer.spiffe_id, tunnel.remote.ip
         live.authorize(Request(identity, peer, to.port, to.ip))
-        return await self.dialer.deliver(live.pod, to, client)
+        return to, client
 
 
 def _status(error: NotAdmitted | Denied | CannotConnect) -> int:

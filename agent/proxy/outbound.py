@@ -12,12 +12,12 @@ from agent.errors import Refused
 from agent.hbone.connection import ConnectRequest
 from agent.hbone.forwarded import format_forwarded
 from agent.proxy.balance import Balancer
+from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.patience import Patience
 from agent.proxy.pod import LocalPod
 from agent.proxy.pool import CannotTunnel, NotYetClean, Pool, PoolKey
-from agent.proxy.reactor import Reactor
 from agent.proxy.relay import relay
 from agent.proxy.routing import NoRoute, Outside, ToPeer, route
 from agent.proxy.seams import KernelMaps
@@ -48,7 +48,7 @@ class Outbound:
     maps: KernelMaps
     dialer: Dialer
     pool: Pool
-    reactor: Reactor
+    path: DataPath
     world: World
     answer_seconds: float
     clean_seconds: float
@@ -117,7 +117,10 @@ class Outbound:
         with closing(onward):
             live.opened()
             traffic = live.session.traffic
-            await relay(sock, onward, traffic, self.reactor, live.is_revoked)
+            account = self.path.accounts.of(live.pod.uid)
+            await relay(
+                sock, onward, traffic, self.path.reactor, account, live.is_revoked
+            )
 
     async def _through_tunnel(
         self,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from agent.addresses import ClientAddress, DeliveryAddress, SocketAddress
 from agent.policy.decision import Request
 from agent.proxy.admission import NotAdmitted
+from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.pod import LocalPod
-from agent.proxy.reactor import Reactor
 from agent.proxy.relay import relay
 from agent.proxy.routing import RESERVED_PORTS
 from agent.proxy.session import End, State
@@ -24,7 +24,7 @@ class InboundPlaintext:
 
     register: Register
     dialer: Dialer
-    reactor: Reactor
+    path: DataPath
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
@@ -59,6 +59,7 @@ class InboundPlaintext:
         live.authorize(Request(None, client.ip, to.port, to.ip))
         app = await self.dialer.deliver(live.pod, to, client)
         traffic = live.session.traffic
+        account = self.path.accounts.of(client.ip)
         with self.dialer.carrying(live.pod, app, traffic):
             live.opened()
-            await relay(sock, app, traffic, self.reactor, live.is_revoked)
+            await relay(sock, app, traffic, self.path.reactor, account, live.is_revoked)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import trio
@@ -167,6 +168,7 @@ class Pool:
             context,
             server=False,
             timeout_seconds=self._limits.handshake_timeout_seconds,
+            steps=partial(self._path.turns.turn, self._path.accounts.of(key.peer)),
         )
         try:
             peer = verified_peer(transport.tls, contexts.judge, key.peer)

@@ -7,6 +7,11 @@ that a task costs several times the work itself (one-shot epoll_ctl, scheduling,
 of coroutines). So sockets that carry bytes are registered here, once, in an epoll of
 their own, which trio watches as if it were one socket.
 
+A handler does the work of one turn and asks for the next with `again`; so none keeps
+the thread for longer, whatever its peer sends. Its time is charged to an account
+(share.py): handlers of an account that has used more than its share wait until no other
+is ready, and then have the thread for a millisecond at a time.
+
 While anything is ready the reactor keeps the thread, handles batch by batch, and after
 each batch flushes what the batch has gathered (`later`): that is how many streams
 share one write. When nothing is ready it looks on for a moment (spin.py), then sleeps
@@ -17,6 +22,7 @@ case; so trio's own deadlines and sockets are late by a millisecond while bytes 
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -26,6 +32,7 @@ from typing import Final
 import trio
 
 from agent.log import logger
+from agent.proxy.share import Account
 from agent.proxy.spin import SPIN_SECONDS, Spin
 
 log = logger()
@@ -39,6 +46,8 @@ BATCH: Final = 64
 # sleeps for the next ones.
 TURN_SECONDS: Final = 2e-3
 LINGER_SECONDS: Final = 1e-3
+# So long the greediest account has the thread before others are looked for.
+GREEDY_SECONDS: Final = 1e-3
 
 Ready = Callable[[int], None]
 """Told the epoll mask; must not block, and must bear a call for nothing."""
@@ -65,16 +74,36 @@ class Reactor:
     def __init__(self, spin_seconds: float = SPIN_SECONDS) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Ready] = {}
+        self._accounts: dict[int, Account] = {}
+        self._again: dict[int, None] = {}
+        self._postponed: dict[Account, dict[int, int]] = {}
         self._later: dict[Flush, None] = {}
         self._spin = Spin()
         self._spin_seconds = spin_seconds
         self._awake = False
         self._tasks = _OtherTasks()
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._alarm, READABLE)
 
-    def watch(self, fd: int, events: int, ready: Ready) -> None:
-        """Call `ready` whenever `fd` is; level-triggered. Raises: OSError."""
+    def watch(
+        self, fd: int, events: int, ready: Ready, account: Account | None = None
+    ) -> None:
+        """
+        Call `ready` whenever `fd` is; level-triggered. Its time goes to `account`.
+
+        Raises: OSError.
+        """
         self._epoll.register(fd, events or select.EPOLLET)
         self._handlers[fd] = ready
+        if account is not None:
+            self._accounts[fd] = account
+
+    def again(self, fd: int) -> None:
+        """Call its handler once more, as readable, after others had their turn."""
+        if fd in self._handlers:
+            self._again[fd] = None
+            if not self._awake:
+                os.eventfd_write(self._alarm, 1)
 
     def change(self, fd: int, events: int) -> None:
         """
@@ -92,6 +121,10 @@ class Reactor:
         """
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
+            self._again.pop(fd, None)
+            account = self._accounts.pop(fd, None)
+            if account is not None and account in self._postponed:
+                self._postponed[account].pop(fd, None)
 
     def later(self, flush: Flush) -> None:
         """Call `flush` after this batch, once however often it was asked for."""
@@ -118,6 +151,7 @@ class Reactor:
     def close(self) -> None:
         """Let go of the epoll; the watched sockets stay their owners'."""
         self._epoll.close()
+        os.close(self._alarm)
 
     async def run(self) -> None:
         """Forever: serve what is ready."""
@@ -144,21 +178,61 @@ class Reactor:
         until, took = time.monotonic() + TURN_SECONDS, 0.0
         self._flush()
         while True:
-            ready = self._epoll.poll(0, BATCH)
-            if not ready and self._tasks.runnable:
+            ready = self._poll()
+            if not ready and not self._postponed and self._tasks.runnable:
                 return True
-            events = ready or self._wait_for_more(events, took)
-            if not events:
-                return False
+            if not ready and not self._postponed:
+                ready = self._wait_for_more(events, took)
+                if not ready:
+                    return False
+            events = ready
             began = time.monotonic()
-            for fd, mask in events:
-                self._serve(fd, mask)
-            self._flush()
-            now = time.monotonic()
+            now = self._serve_all(events, began)
             took = now - began
             # Only now: tasks that can always run must not keep bytes from flowing.
             if self._tasks.runnable or now >= until:
                 return True
+
+    def _poll(self) -> Events:
+        """What is ready, and who has asked for another turn."""
+        ready = self._epoll.poll(0, BATCH)
+        if not self._again:
+            return ready
+        asked, self._again = self._again, {}
+        for fd, _ in ready:
+            asked.pop(fd, None)
+        return ready + [(fd, READABLE) for fd in asked]
+
+    def _serve_all(self, events: Events, now: float) -> float:
+        """Those within their share, then one that is not; when that was done."""
+        for fd, mask in events:
+            account = self._accounts.get(fd)
+            if account is None:
+                self._serve(fd, mask)
+            elif account.is_greedy(now):
+                self._postponed.setdefault(account, {})[fd] = mask
+            else:
+                self._serve(fd, mask)
+                earlier, now = now, time.monotonic()
+                account.charge(now - earlier, now)
+        if self._postponed:
+            now = self._serve_greedy(now)
+        self._flush()
+        return time.monotonic()
+
+    def _serve_greedy(self, now: float) -> float:
+        """The account that owes least, for a moment, and no longer."""
+        account = min(self._postponed, key=lambda each: each.owed(now))
+        waiting = self._postponed[account]
+        until = now + GREEDY_SECONDS
+        while waiting and now < until:
+            fd = next(iter(waiting))
+            self._serve(fd, waiting.pop(fd))
+            earlier, now = now, time.monotonic()
+            account.charge(now - earlier, now)
+        if not waiting:
+            del self._postponed[account]
+        return now
 
     def _wait_for_more(self, last: Events, took: float) -> Events:
         return self._look_on(last, took) or self._epoll.poll(LINGER_SECONDS, BATCH)
@@ -178,6 +252,8 @@ class Reactor:
     def _serve(self, fd: int, mask: int) -> None:
         ready = self._handlers.get(fd)
         if ready is None:
+            if fd == self._alarm:
+                os.eventfd_read(fd)
             return  # forgotten by an earlier handler of this batch
         try:
             ready(mask)

@@ -12,6 +12,7 @@ import trio
 from agent.log import logger
 from agent.proxy.reactor import NOTHING, READABLE, WRITABLE, Reactor
 from agent.proxy.session import Traffic
+from agent.proxy.share import Account
 from agent.proxy.transport import explain
 from agent.proxy.tunnel_stream import ApplicationGone
 
@@ -29,10 +30,12 @@ async def relay(
     server: socket.socket,
     traffic: Traffic,
     reactor: Reactor,
+    account: Account,
     revoked: Callable[[], bool] = lambda: False,
 ) -> None:
     """
-    Relay until both sides have finished; the sockets stay the caller's.
+    Relay until both sides have finished; the sockets stay the caller's. The work is
+    done for `account`.
 
     Nothing is relayed while `revoked()`: the reactor may come before this task does.
 
@@ -45,7 +48,7 @@ async def relay(
     def received(count: int) -> None:
         traffic.received += count
 
-    pair = _Pair(reactor, revoked)
+    pair = _Pair(reactor, account, revoked)
     up = _Side("client", client, pair)
     down = _Side("server", server, pair)
     up.join(down, sent)
@@ -64,8 +67,11 @@ async def relay(
 class _Pair:
     """Two sides, until both have ended or one has failed."""
 
-    def __init__(self, reactor: Reactor, revoked: Callable[[], bool]) -> None:
+    def __init__(
+        self, reactor: Reactor, account: Account, revoked: Callable[[], bool]
+    ) -> None:
         self.reactor = reactor
+        self.account = account
         self.revoked = revoked
         self.over = trio.Event()
         self.failure: ApplicationGone | None = None
@@ -107,7 +113,9 @@ class _Side:
     def start(self) -> None:
         self._descriptor = self._socket.fileno()
         self._watched = READABLE
-        self._pair.reactor.watch(self._descriptor, READABLE, self._ready)
+        self._pair.reactor.watch(
+            self._descriptor, READABLE, self._ready, self._pair.account
+        )
 
     def stop(self) -> None:
         if self._descriptor >= 0:

@@ -19,7 +19,7 @@ from agent.hbone.connection import Connection as Codec
 from agent.log import logger
 from agent.proxy.data_path import DataPath
 from agent.proxy.outbox import Outbox
-from agent.proxy.reactor import READABLE, WRITABLE
+from agent.proxy.reactor import NOTHING, READABLE, WRITABLE
 from agent.proxy.transport import Transport, TransportFailed
 
 log = logger()
@@ -58,6 +58,7 @@ class Sender:
         self._held: dict[Held, None] = {}  # in order, each once
         self._descriptor = -1  # while the reactor watches it
         self._works = True
+        self._reads = True
 
     def start(self, descriptor: int) -> None:
         """The reactor watches the tunnel's socket from now on."""
@@ -75,6 +76,15 @@ class Sender:
         self._descriptor = -1
         self._outbox.clear()
         self._held.clear()
+
+    def read_when_sent(self, waits: bool) -> None:
+        """
+        Whether the tunnel reads only once the socket takes more: OpenSSL has an answer
+        to send first, to a KeyUpdate say.
+        """
+        if self._reads == waits:
+            self._reads = not waits
+            self._watch()
 
     def wake(self) -> None:
         """There may be something to send: after this batch."""
@@ -144,13 +154,17 @@ class Sender:
         """The peer takes no more for now: the reactor tells when it does."""
         if self.stuck_since is None:
             self.stuck_since = trio.current_time()
-            if self._descriptor >= 0:
-                self._reactor.change(self._descriptor, READABLE | WRITABLE)
+            self._watch()
+
+    def _watch(self) -> None:
+        if self._descriptor >= 0:
+            reads = READABLE if self._reads else NOTHING
+            writes = self.stuck_since is not None or not self._reads
+            self._reactor.change(self._descriptor, reads | (WRITABLE if writes else 0))
 
     def _unstick(self) -> None:
         self.stuck_since = None
-        if self._descriptor >= 0:
-            self._reactor.change(self._descriptor, READABLE)
+        self._watch()
         held, self._held = self._held, {}
         for stream in held:
             stream.resume()

@@ -14,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, cast
 
 import trio
@@ -21,13 +23,24 @@ import trio
 from agent.errors import PeerError
 from agent.identity.certificate import Finding
 from agent.identity.openssl_verdict import verdict
+from agent.openssl import return_after_each_record
 
 # One TLS record holds at most this much (RFC 8446 section 5.1): a full one suggests
 # that another is waiting.
 RECORD_BYTES: Final = 16384
 
 
+# Handled in a row without payload; rustls ends a connection at the 33rd as well. Reads
+# in vain before each next one is looked at: a record comes in pieces, mostly.
+MAX_EMPTY_RECORDS: Final = 32
+_READS_IN_VAIN: Final = 8
+_HEADER_BYTES: Final = 5
+_PROTECTED: Final = b"\x17\x03\x03"  # RFC 8446 section 5.2: all that follow look so
+
 CUT: Final = "the connection was cut without close_notify"
+
+
+Steps = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class HandshakeFailed(PeerError):
@@ -57,6 +70,10 @@ class Transport:
         self.tls = tls
         # OpenSSL tells the reason of a fatal error once; it must reach the caller.
         self._failure: OSError | None = None
+        self._in_vain = 0
+        self._empty_records = 0
+        self.must_write = False
+        """Nothing is read before the socket takes what OpenSSL has to answer."""
         self.concluded = False
         """An end or a failure stands behind what was received: ask once more."""
 
@@ -68,9 +85,11 @@ class Transport:
         *,
         server: bool,
         timeout_seconds: float,
+        steps: Steps = contextlib.nullcontext,
     ) -> Transport:
         """
-        Shake hands; owns `sock` from the call on and closes it on failure.
+        Shake hands; owns `sock` from the call on and closes it on failure. Each step
+        that OpenSSL makes of it, a millisecond or more, is made inside `steps()`.
 
         Raises: HandshakeFailed.
         """
@@ -86,7 +105,7 @@ class Transport:
             raise HandshakeFailed.because(error) from error
         try:
             with trio.fail_after(timeout_seconds):
-                await _handshake(tls)
+                await _handshake(tls, steps)
         except trio.TooSlowError as error:
             tls.close()
             text = f"no answer within {timeout_seconds:g} s"
@@ -97,6 +116,7 @@ class Transport:
         except BaseException:
             tls.close()
             raise
+        return_after_each_record(tls)
         return cls(tls)
 
     def receive_now(self, buffer: memoryview) -> int | None:
@@ -112,14 +132,38 @@ class Transport:
         """
         assert len(buffer) >= RECORD_BYTES
         try:
-            return self._receive(buffer)
+            count = self._receive(buffer)
         except (OSError, ValueError) as error:
             raise TransportFailed(explain(error)) from error
+        if count:
+            self._in_vain = self._empty_records = 0
+        return count
+
+    def _look(self) -> bool:
+        """Whether a whole record waits in the socket; asked after reads in vain."""
+        peek = socket.socket.recv
+        try:
+            header = peek(self.tls, _HEADER_BYTES, socket.MSG_PEEK)
+            length = _HEADER_BYTES + int.from_bytes(header[3:])
+            return header[:3] == _PROTECTED and length <= len(
+                peek(self.tls, length, socket.MSG_PEEK)
+            )
+        except BlockingIOError:
+            return False
+
+    def _nothing(self, whole: bool) -> None:
+        """A read in vain; of a `whole` record, it had no payload."""
+        self._in_vain += 1
+        self._empty_records += whole
+        if self._empty_records > MAX_EMPTY_RECORDS:
+            text = f"{MAX_EMPTY_RECORDS} TLS records without payload in a row"
+            raise TransportFailed(text)
 
     def _receive(self, buffer: memoryview) -> int | None:
         if self._failure is not None:
             raise self._failure
         total, read, pending = 0, self.tls.read, self.tls.pending
+        whole, self.must_write = self._in_vain >= _READS_IN_VAIN and self._look(), False
         try:
             while len(buffer) - total >= RECORD_BYTES:
                 # With a buffer `read` counts what it put there; its types say bytes.
@@ -130,6 +174,11 @@ class Transport:
                     self.concluded = count == 0
                     return total
         except ssl.SSLWantReadError:
+            if not total:
+                self._nothing(whole)
+            return total or None
+        except ssl.SSLWantWriteError:  # a KeyUpdate that wants ours (RFC 8446 4.6.3)
+            self.must_write = True
             return total or None
         except OSError as error:
             if not total:
@@ -162,10 +211,11 @@ class Transport:
         self.tls.close()
 
 
-async def _handshake(tls: ssl.SSLSocket) -> None:
+async def _handshake(tls: ssl.SSLSocket, steps: Steps) -> None:
     while True:
         try:
-            tls.do_handshake()
+            async with steps():
+                tls.do_handshake()
         except ssl.SSLWantReadError:
             await trio.lowlevel.wait_readable(tls)
         except ssl.SSLWantWriteError:

@@ -95,6 +95,8 @@ class Tunnel:
         self.codec = codec
         self.papers = papers
         self.peer = papers.theirs.svid
+        self.account = path.accounts.of(self.peer.spiffe_id)
+        """Who the work on it is for."""
         self.told_peer = papers.told()
         """Once for all connections on it."""
         self.reactor: Reactor = path.reactor
@@ -118,7 +120,11 @@ class Tunnel:
         self._workers_bulk = path.bulk
         self._asked_to_part = False
         self._may_part = False
-        # Windows that the bytes of this read have opened; None is the connection's.
+        # Received, and left for the next turn: one may make only so much work.
+        self._rest = memoryview(b"")
+        self._unsendable: str | None = None
+        """Why nothing can be sent any more, while it is still read."""
+        # Windows that the bytes of this turn have opened; None is the connection's.
         self._opened: set[int | None] = set()
 
     @property
@@ -126,6 +132,7 @@ class Tunnel:
         """Whether one more stream may be opened on it."""
         return (
             self.closed is None
+            and self._unsendable is None
             and not self.codec.draining
             and self.codec.available_streams > 0
             and len(self._streams) < self._limits.tunnel_streams
@@ -158,7 +165,9 @@ class Tunnel:
         try:
             if self.closed is None:
                 self._descriptor = self.transport.tls.fileno()
-                self.reactor.watch(self._descriptor, READABLE, self._ready)
+                self.reactor.watch(
+                    self._descriptor, READABLE, self._ready, self.account
+                )
                 self.sender.start(self._descriptor)
                 self.wake()
             task_status.started()
@@ -172,8 +181,8 @@ class Tunnel:
 
         Raises: TunnelLost, when the tunnel closed or drains meanwhile.
         """
-        if self.closed is not None:
-            raise TunnelLost(self.closed)
+        if lost := self.closed or self._unsendable:
+            raise TunnelLost(lost)
         try:
             stream_id = self.codec.open_stream(request)
         except (TooManyStreams, ConnectionDraining) as error:
@@ -212,16 +221,16 @@ class Tunnel:
 
     def _cannot_send(self, error: TransportFailed | None) -> None:
         """
-        Read to the end what the peer said before it left: bytes of applications, and
-        the reason. What that makes us say is not sent: reading is not re-entrant.
+        Read to the end what the peer said before it left, in turns: bytes of
+        applications, and the reason. What that makes us say is not sent.
         """
-        reason = "internal error" if error is None else str(error)
-        try:
-            while error is not None and self._receive():
-                pass
-        except (ProtocolError, TransportFailed) as better:
-            reason = str(better)
-        self._break(reason)
+        self._unsendable = "internal error" if error is None else str(error)
+        if error is None:
+            self._break(self._unsendable)
+        elif self._descriptor >= 0:
+            self.reactor.again(self._descriptor)
+        else:
+            self._break(self._unsendable)
 
     # The end.
 
@@ -282,7 +291,7 @@ class Tunnel:
         try:
             if mask & WRITABLE:
                 self.sender.flush()
-            if mask & ~WRITABLE and self.closed is None:
+            if self.closed is None and (mask & ~WRITABLE or self.transport.must_write):
                 self._receive()
         except (ProtocolError, TransportFailed) as error:
             self._break(str(error))
@@ -290,25 +299,46 @@ class Tunnel:
             log.exception("tunnel failed by a bug", peer=str(self.remote))
             self._break("internal error")
 
-    def _receive(self) -> bool:
-        """Whether there may be more now. Raises: ProtocolError, TransportFailed."""
-        while (count := self.transport.receive_now(_READ_BUFFER)) is not None:
-            if count == 0:
-                self._end("closed")
-                return False
-            self._last_heard = trio.current_time()
-            if count >= BULK_BYTES:
-                self._moved_bulk(self._last_heard)
-            for event in self.codec.receive(_READ_BUFFER[:count]):
-                self._dispatch(event)
-                if self.closed is not None:
-                    return False  # by what this event led to
-            self._open_windows()
-            if self.codec.has_output or self.codec.draining:
-                self.wake()
-            if not self.transport.concluded:
-                return True
-        return False
+    def _receive(self) -> None:
+        """
+        One turn: a read, or what an earlier one left.
+
+        Raises: ProtocolError, TransportFailed.
+        """
+        view = self._rest or self._read()
+        if view is None:
+            return
+        events, taken = self.codec.receive_turn(view)
+        for event in events:
+            self._dispatch(event)
+            if self.closed is not None:
+                return  # by what this event led to
+        self._keep(view[taken:], is_kept=bool(self._rest))
+        self._open_windows()
+        if self.codec.has_output or self.codec.draining:
+            self.wake()
+
+    def _read(self) -> memoryview | None:
+        """What the socket has now; None if that is nothing, or the end."""
+        count = self.transport.receive_now(_READ_BUFFER)
+        self.sender.read_when_sent(self.transport.must_write)
+        if count == 0:
+            self._end("closed")
+        elif count is None and self._unsendable is not None:
+            self._break(self._unsendable)
+        if not count:
+            return None
+        self._last_heard = trio.current_time()
+        if count >= BULK_BYTES:
+            self._moved_bulk(self._last_heard)
+        return _READ_BUFFER[:count]
+
+    def _keep(self, rest: memoryview, *, is_kept: bool) -> None:
+        """For the next turn: what this one did not take, or what stands behind it."""
+        # The buffer is everybody's; what is kept already is ours.
+        self._rest = rest if is_kept else memoryview(bytes(rest))
+        if self._rest or self.transport.concluded or self._unsendable is not None:
+            self.reactor.again(self._descriptor)
 
     def _dispatch(self, event: Event) -> None:
         match event:

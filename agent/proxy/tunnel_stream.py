@@ -212,7 +212,9 @@ class TunnelStream:
         self._app = app
         self._descriptor = app.fileno()
         self._watched = READABLE | WRITABLE if self._backlog else READABLE
-        self.tunnel.reactor.watch(self._descriptor, self._watched, self._ready)
+        self.tunnel.reactor.watch(
+            self._descriptor, self._watched, self._ready, self.tunnel.account
+        )
         if self._backlog:
             self._flush_backlog()
         elif self._end_received:

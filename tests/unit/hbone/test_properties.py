@@ -286,7 +286,7 @@ class TestTheShortWay:
         in_pieces = told(hello, [wire[a:b] for a, b in pairwise(ends)])
         at_once = told(hello, [wire])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Inbound, "_whole_data", lambda *_: 0)
+            patch.setattr(Inbound, "_whole_data", lambda *_: (0, 0))
             long_way = told(hello, [wire])
 
         assert at_once == long_way

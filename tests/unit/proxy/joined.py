@@ -148,7 +148,7 @@ async def data_path() -> AsyncIterator[DataPath]:
     """A reactor that runs for the length of the block."""
     path = DataPath()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(path.reactor.run)
+        nursery.start_soon(path.run)
         yield path
         nursery.cancel_scope.cancel()
     path.reactor.close()

@@ -14,6 +14,7 @@ from agent.proxy.pod import LocalPod
 from agent.proxy.reactor import Reactor
 from agent.proxy.relay import relay
 from agent.proxy.session import End, Traffic
+from agent.proxy.share import Account
 from tests.unit.proxy.joined import app_pair, data_path, tcp_pair
 
 
@@ -35,7 +36,7 @@ async def test_writable_but_not_yet() -> None:
     server, far = app_pair()
     busy = _NoMemory(fileno=far.detach())
     async with data_path() as path, trio.open_nursery() as nursery:
-        nursery.start_soon(relay, near, busy, Traffic(), path.reactor)
+        nursery.start_soon(relay, near, busy, Traffic(), path.reactor, Account())
         await client.send_all(b"hello")
         await client.send_eof()
         with trio.fail_after(2):
@@ -77,4 +78,6 @@ async def relayed(
     live: LiveConnection, near: socket.socket, far: socket.socket, reactor: Reactor
 ) -> None:
     with live.scope:
-        await relay(near, far, live.session.traffic, reactor, live.is_revoked)
+        await relay(
+            near, far, live.session.traffic, reactor, Account(), live.is_revoked
+        )

@@ -13,6 +13,7 @@ import trio.testing
 
 from agent.hbone import frames
 from agent.hbone.connection import ErrorCode
+from agent.hbone.limits import TURN_COST
 from agent.proxy import tunnel as tunnel_module
 from agent.proxy.tunnel_stream import TunnelStream
 from agent.tcp import LINGER_RESET, tune
@@ -154,7 +155,7 @@ async def test_a_stream_is_held_once() -> None:
 
 
 @pytest.mark.parametrize("of_the_connection", [True, False])
-async def test_windows_opened_in_one_read_resume_a_stream_once(
+async def test_windows_opened_in_one_turn_resume_a_stream_once(
     of_the_connection: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Frames are cheap to send: the work grows with the reads and the streams."""
@@ -168,7 +169,7 @@ async def test_windows_opened_in_one_read_resume_a_stream_once(
 
         monkeypatch.setattr(TunnelStream, "resume", resume)
         of = 0 if of_the_connection else stream.id
-        send(ends, frames.window_update(of, 1) * 400)
+        send(ends, frames.window_update(of, 1) * TURN_COST)
         await until(lambda: counts[stream] > 0)
         assert counts == {stream: 1, other: int(of_the_connection)}
 

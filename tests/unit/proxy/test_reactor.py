@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 import trio.testing
 
 from agent.proxy.reactor import NOTHING, READABLE, WRITABLE, Reactor
+from agent.proxy.share import Account
 from agent.proxy.spin import Spin
 from agent.tcp import LINGER_RESET
 from tests.unit.proxy.joined import data_path, tcp_pair
@@ -326,3 +328,103 @@ async def test_ends_in_order() -> None:
     with pytest.raises(KeyError):
         trio.lowlevel.remove_instrument(reactor._tasks)
     reactor.close()
+
+
+class TestAnotherTurn:
+    async def test_comes_without_the_socket(self, ends: Ends) -> None:
+        ours, _peer = ends
+        calls: list[int] = []
+        done = trio.Event()
+
+        def ready(mask: int) -> None:
+            calls.append(mask)
+            if len(calls) < 3:
+                path.reactor.again(ours.fileno())
+            else:
+                done.set()
+
+        async with data_path() as path:
+            path.reactor.watch(ours.fileno(), READABLE, ready)
+            await trio.testing.wait_all_tasks_blocked()
+            path.reactor.again(ours.fileno())  # while the loop sleeps
+            with trio.fail_after(5):
+                await done.wait()
+            await rounds()
+            path.reactor.forget(ours.fileno())
+        assert calls == [READABLE] * 3
+
+    async def test_not_after_it_was_forgotten(self, ends: Ends) -> None:
+        ours, peer = ends
+        calls: list[int] = []
+
+        def ready(mask: int) -> None:
+            calls.append(mask)
+            ours.recv(10)
+            path.reactor.again(ours.fileno())
+            path.reactor.forget(ours.fileno())
+
+        async with data_path() as path:
+            path.reactor.watch(ours.fileno(), READABLE, ready)
+            peer.send(b"a")
+            await rounds()
+        assert len(calls) == 1
+
+
+class TestShares:
+    async def test_the_greedy_come_last(self) -> None:
+        """Sockets that are always ready, and use much, and one that is ready seldom."""
+        greedy = Account()
+        pairs = [tcp_pair() for _ in range(40)]
+        quiet, tell = tcp_pair()
+        worked = 0
+        waits: list[int] = []
+        asked = 0
+
+        def work(_mask: int) -> None:
+            nonlocal worked
+            worked += 1
+            until = time.monotonic() + 0.002
+            while time.monotonic() < until:
+                pass
+
+        def answer(_mask: int) -> None:
+            quiet.recv(10)
+            waits.append(worked - asked)
+
+        async with data_path() as path:
+            greedy.charge(10.0, time.monotonic())
+            for ours, peer in pairs:
+                path.reactor.watch(ours.fileno(), READABLE, work, greedy)
+                peer.send(b"x")  # never read: ready for ever
+            path.reactor.watch(quiet.fileno(), READABLE, answer, Account())
+            with trio.fail_after(30):
+                for number in range(5):
+                    asked = worked
+                    tell.send(b"q")
+                    while len(waits) <= number:
+                        await trio.lowlevel.checkpoint()
+            for ours, _ in pairs:
+                path.reactor.forget(ours.fileno())
+            path.reactor.forget(quiet.fileno())
+        assert worked > 0  # nor do they starve
+        assert max(waits) <= 3
+        for ours, peer in [*pairs, (quiet, tell)]:
+            ours.close()
+            peer.close()
+
+    async def test_alone_the_greedy_have_it_all(self, ends: Ends) -> None:
+        ours, peer = ends
+        greedy = Account()
+        done = trio.Event()
+
+        def ready(_mask: int) -> None:
+            if ours.recv(1) == b"z":
+                done.set()
+
+        async with data_path() as path:
+            greedy.charge(10.0, time.monotonic())
+            path.reactor.watch(ours.fileno(), READABLE, ready, greedy)
+            peer.send(b"abcz")
+            with trio.fail_after(5):
+                await done.wait()
+            path.reactor.forget(ours.fileno())

@@ -11,6 +11,7 @@ import trio.testing
 
 from agent.proxy.relay import relay
 from agent.proxy.session import Traffic
+from agent.proxy.share import Account
 from agent.proxy.tunnel_stream import ApplicationGone
 from tests.unit.proxy.joined import data_path
 
@@ -31,7 +32,7 @@ class Ends:
     async def relay(self) -> None:
         async with data_path() as path:
             try:
-                await relay(self.near, self.far, self.traffic, path.reactor)
+                await relay(self.near, self.far, self.traffic, path.reactor, Account())
             except ApplicationGone as error:
                 self.failure = error
 

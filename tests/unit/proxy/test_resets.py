@@ -27,6 +27,7 @@ from agent.hbone.connection import ConnectRequest
 from agent.hbone.events import StreamEnded
 from agent.proxy.relay import relay
 from agent.proxy.session import Meter, Traffic
+from agent.proxy.share import Account
 from agent.proxy.sockets import closing
 from agent.proxy.tunnel_stream import ApplicationGone
 from agent.tcp import LINGER_RESET, tune
@@ -126,7 +127,7 @@ async def through_the_relay() -> AsyncIterator[tuple[socket.socket, socket.socke
 
     async def carry() -> None:
         with contextlib.suppress(ApplicationGone), closing(near), closing(far):
-            await relay(near, far, Traffic(), path.reactor)
+            await relay(near, far, Traffic(), path.reactor, Account())
 
     async with data_path() as path, trio.open_nursery() as nursery:
         nursery.start_soon(carry)
