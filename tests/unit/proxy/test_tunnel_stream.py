@@ -16,6 +16,7 @@ from agent.hbone.events import DataReceived, StreamEnded, StreamReset
 from agent.hbone.settings import DEFAULT
 from agent.proxy.reactor import Reactor, Ready
 from agent.proxy.session import Meter, Traffic
+from agent.proxy.share import Account
 from agent.proxy.sockets import closing
 from agent.proxy.tunnel_stream import ApplicationGone, PeerReset, TunnelStream
 from agent.tcp import LINGER_RESET
@@ -199,12 +200,14 @@ class TestAPausedSocket:
         calls: Counter[int] = Counter()
         watch = Reactor.watch
 
-        def counted(self: Reactor, fd: int, events: int, ready: Ready) -> None:
+        def counted(
+            self: Reactor, fd: int, events: int, ready: Ready, account: Account
+        ) -> None:
             def tell(mask: int) -> None:
                 calls[fd] += 1
                 ready(mask)
 
-            watch(self, fd, events, tell)
+            watch(self, fd, events, tell, account)
 
         monkeypatch.setattr(Reactor, "watch", counted)
         return calls

@@ -59,6 +59,7 @@ class TestTurns:
     async def test_who_has_used_least_is_next(self) -> None:
         """A newcomer does not wait behind a hundred handshakes of another."""
         greedy, modest = Account(), Account()
+        greedy.charge(10.0, time.monotonic())
         done: list[str] = []
         async with running() as (turns, nursery):
             for _ in range(50):
