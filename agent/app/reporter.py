@@ -203,7 +203,7 @@ class ControlReporter:
 
     def _seen(self) -> documents.Seen:
         control = self._control
-        return flows.document(control.seen, control.config.node)
+        return flows.document(control.seen, control.config.node, time.time())
 
     def _objects(self) -> documents.ObjectList:
         control, policy = self._control, self._control.config.policy

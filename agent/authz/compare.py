@@ -71,12 +71,21 @@ def judged(flow: Flow, tally: Tally, survey: Survey) -> Verdict | None:
 
     None where its pod is gone.
     """
+    found = verdicts(flow, tally, survey)
+    return min(found, key=_rank, default=None)
+
+
+def verdicts(flow: Flow, tally: Tally, survey: Survey) -> list[Verdict]:
+    """What `survey` says to a flow, by address; nothing where its pod is gone."""
     pod = survey.workloads.get(flow.destination)
     if pod is None:
-        return None
+        return []
     identity = SpiffeId.parse(flow.client) if flow.meshed else None
     addresses = tuple(parse_ip(ip) for ip in tally.sources)
     client = Client(identity, addresses)
     answers = check(client, Server(pod, flow.port), survey)
-    verdicts = [answer.verdict for answer in answers]
-    return min(verdicts, key=lambda verdict: (verdict.allowed, not verdict.audit))
+    return [answer.verdict for answer in answers]
+
+
+def _rank(verdict: Verdict) -> tuple[bool, bool]:
+    return verdict.allowed, not verdict.audit

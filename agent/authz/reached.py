@@ -4,7 +4,7 @@ Which ports of which pods were reached, and by whom: what suggestions are made o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +17,13 @@ Manifest = dict[str, Any]
 
 _MAX_NAME: Final = 50
 
+# Ports that a server opens for one transfer each, as passive FTP does, are many, high
+# and used by few clients each. Servers of fixed ports have few that high, and declare
+# them or have a Service.
+_HIGH_PORT: Final = 20_000
+_MANY_PORTS: Final = 4
+_FEW_CLIENTS: Final = 3
+
 
 @dataclass(slots=True)
 class Clients:
@@ -24,6 +31,9 @@ class Clients:
 
     identities: set[SpiffeId] = field(default_factory=set)
     addresses: set[str] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return len(self.identities) + len(self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +47,17 @@ class Reached:
     """Unique in the namespace, and the name of what is written about it."""
 
 
+Ports = dict[tuple[Group, int], Clients]
+
+
 def reached(
     flows: Iterable[tuple[Flow, Tally]], groups: Iterable[Group], survey: Survey
-) -> tuple[list[Reached], list[str]]:
-    """The ports that somebody was let in at, and the pods that are gone since."""
+) -> tuple[Ports, list[str]]:
+    """The ports that these flows went to, and the pods that are gone since."""
     of_pod = {pod.key: group for group in groups for pod in group.pods}
-    found: dict[tuple[Group, int], Clients] = {}
+    found: Ports = {}
     gone: dict[str, None] = {}
-    for flow, tally in flows:
-        if not tally.allowed:
-            continue
+    for flow, _ in flows:
         group = of_pod.get(flow.destination)
         if group is None:
             if flow.destination not in survey.workloads:
@@ -57,10 +68,32 @@ def reached(
             clients.identities.add(SpiffeId.parse(flow.client))
         else:
             clients.addresses.add(flow.client)
-    return list(_named(found)), list(gone)
+    return found, list(gone)
 
 
-def _named(found: Mapping[tuple[Group, int], Clients]) -> Iterator[Reached]:
+def ephemeral(found: Ports, survey: Survey) -> dict[Group, list[int]]:
+    """The ports of each group that look as if each was opened for one transfer."""
+    declared = _service_targets(survey)
+    ports: dict[Group, list[int]] = {}
+    for (group, port), clients in sorted(found.items(), key=lambda item: item[0][1]):
+        if port < _HIGH_PORT or len(clients) > _FEW_CLIENTS or port in declared:
+            continue
+        if all(port != each.port for pod in group.pods for each in pod.ports):
+            ports.setdefault(group, []).append(port)
+    return {group: each for group, each in ports.items() if len(each) >= _MANY_PORTS}
+
+
+def _service_targets(survey: Survey) -> Collection[int]:
+    return {
+        port.target
+        for service in survey.objects.services
+        for port in service.ports
+        if isinstance(port.target, int)
+    }
+
+
+def named(found: Mapping[tuple[Group, int], Clients]) -> Iterator[Reached]:
+    """Each port under a name of its own, by namespace, group and port."""
     taken: set[tuple[str, str]] = set()
     order = sorted(found, key=lambda each: (each[0].namespace, each[0].name, each[1]))
     for group, port in order:

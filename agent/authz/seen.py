@@ -62,6 +62,21 @@ class Tally:
     sources: dict[str, str | None] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeFlows:
+    """
+    What the agent of one node has seen, between two times in Unix seconds.
+
+    `until` None: the report does not say. `dropped` flows made room for others.
+    """
+
+    node: str
+    since: float
+    until: float | None
+    flows: tuple[tuple[Flow, Tally], ...]
+    dropped: int = 0
+
+
 @dataclass(slots=True)
 class Seen:
     """

@@ -3,7 +3,8 @@ Policies that allow exactly what has been seen: `podlock authz suggest`. Pure.
 
 Each port that was reached is open to those who were let in there, and every other port
 of those namespaces is closed. What is written stands alone: policies that are in force
-already may admit more, and are named.
+already may admit more, and are named. What was refused, or would be refused today, is
+left out and listed, as are ports that look ephemeral.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agent.authz import istio_form, linkerd_form
+from agent.authz.compare import verdicts
 from agent.authz.groups import Group, grouped
 from agent.authz.overlay import policies
-from agent.authz.reached import Manifest, Reached, reached
+from agent.authz.reached import Manifest, Ports, Reached, ephemeral, named, reached
 from agent.authz.seen import Flow, Tally
 from agent.authz.survey import Survey
 from agent.policy.rule import DEFAULT_ANNOTATION, DefaultPolicy
@@ -25,11 +27,21 @@ Form = Literal["linkerd", "istio"]
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A flow that is left out, and why."""
+
+    flow: Flow
+    tally: Tally
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """`notes`: what a person must know before they apply the manifests."""
 
     manifests: tuple[Manifest, ...]
     notes: tuple[str, ...]
+    refused: tuple[Refused, ...] = ()
 
 
 def suggest(
@@ -37,6 +49,9 @@ def suggest(
     survey: Survey,
     nodes: Iterable[str],
     form: Form = "linkerd",
+    *,
+    include_refused: bool = False,
+    include_ephemeral: bool = False,
 ) -> Suggestion:
     """
     In the kinds of one family. `nodes` are those whose agents have told the `flows`: of
@@ -44,7 +59,11 @@ def suggest(
     """
     meshed = [pod for pod in survey.workloads.values() if pod.meshed]
     groups = grouped(meshed)
-    seen, gone = reached(flows, groups, survey)
+    kept = list(flows)
+    refused: tuple[Refused, ...] = ()
+    if not include_refused:
+        kept, refused = _divided(kept, survey)
+    ports, gone = reached(kept, groups, survey)
     notes = [f"{name} is gone: what it was asked is left out" for name in gone]
     manifests: list[Manifest] = []
     for namespace in sorted({pod.namespace for pod in meshed}):
@@ -57,6 +76,9 @@ def suggest(
         elif not all(_denies(pod, survey) for pod in pods):
             manifests.append(linkerd_form.closed(namespace, survey))
         notes += _exceptions(pods, form)
+    if not include_ephemeral:
+        notes += _without_ephemeral(ports, survey)
+    seen = list(named(ports))
     if form == "istio":
         made, limits = _by_group(seen, groups)
         manifests += made
@@ -66,7 +88,50 @@ def suggest(
         for each in seen:
             manifests += linkerd_form.port(each, groups, domain)
     notes += _in_force(survey, {pod.namespace for pod in meshed})
-    return Suggestion(tuple(manifests), tuple(notes))
+    return Suggestion(tuple(manifests), tuple(notes), refused)
+
+
+def _divided(
+    flows: Iterable[tuple[Flow, Tally]], survey: Survey
+) -> tuple[list[tuple[Flow, Tally]], tuple[Refused, ...]]:
+    """Flows to write down, and those that were or today would be refused."""
+    kept: list[tuple[Flow, Tally]] = []
+    refused: list[Refused] = []
+    for flow, tally in flows:
+        reason = _refusal(flow, tally, survey)
+        if reason is None:
+            kept.append((flow, tally))
+        else:
+            refused.append(Refused(flow, tally, reason))
+    return kept, tuple(refused)
+
+
+def _refusal(flow: Flow, tally: Tally, survey: Survey) -> str | None:
+    """
+    Why no connection of a flow was let in, or none would be today.
+
+    One that comes from several addresses is kept if one of them is let in today.
+    """
+    today = verdicts(flow, tally, survey)
+    denied = bool(today) and not any(verdict.allowed for verdict in today)
+    if denied:
+        return f"the present policies refuse it: {today[0].reason}"
+    if tally.allowed:
+        return None
+    return f"it was refused by {tally.rule}" if tally.rule else "it was refused"
+
+
+def _without_ephemeral(ports: Ports, survey: Survey) -> Iterator[str]:
+    """Takes ports that look ephemeral out of `ports`, with a note for each group."""
+    for group, numbers in ephemeral(ports, survey).items():
+        for number in numbers:
+            del ports[group, number]
+        yield (
+            f"left out: {len(numbers)} ports of {group.namespace}/{group.name} from "
+            f"{numbers[0]} to {numbers[-1]}, which look ephemeral (passive FTP, for "
+            f"example); give that server a fixed range and name its ports, or write "
+            f"each with --include-ephemeral"
+        )
 
 
 def _by_group(
@@ -98,7 +163,7 @@ def _unwatched(
     return (
         f"Namespace {namespace} is left open: what its pods on "
         f"{', '.join(elsewhere)} were asked is not known here; add --seen FILE "
-        f"(podlock authz seen --json) of each node"
+        f"(`podlock seen --json`) of each node"
     )
 
 

@@ -3,7 +3,7 @@
 
 Of a running agent, or of a directory of manifests with no agent anywhere. Exit codes:
 0 allowed (diff: nothing changes), 1 denied (diff: something changes), 2 wrong usage or
-input. What cannot be answered is never 0.
+input, 3 (diff) not enough data. What cannot be answered is never 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent.errors import PodlockError
 
 if TYPE_CHECKING:
     from agent.addresses import IPAddress
-    from agent.authz.seen import Flow, Tally
+    from agent.authz.seen import Flow, NodeFlows, Tally
     from agent.authz.suggest import Form
     from agent.authz.survey import Survey
 
@@ -30,6 +30,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DENIED: Final = 1
 CHANGES: Final = 1
+NOT_ENOUGH_DATA: Final = 3
 
 
 class AuthzGroup(click.Group):
@@ -49,7 +50,7 @@ def authz() -> None:
 
     Of the agent on this node, or, with --manifests, of a directory in which no agent
     needs to run. Exit codes: 0 allowed or no change, 1 denied or some change, 2 wrong
-    usage or input.
+    usage or input, 3 (diff) not enough data for an answer.
     """
 
 
@@ -181,9 +182,14 @@ def diff_(
     Which connections of late would the manifests in DIR start or stop refusing?
 
     DIR is taken as `kubectl apply` would: one of the same kind and name takes the
-    other's place. Exits 1 if something starts or stops to be refused, else 0.
+    other's place. The answer rests on the connections that the asked nodes have seen
+    since their agents started; nodes and periods are printed.
+
+    Exit codes: 0 no connection starts or stops to be refused; 1 some do; 2 wrong usage
+    or input; 3 not enough data: no change was found, but the policy of at least one
+    pod changes to which no connection was seen (`enough` is false in --json).
     """
-    from agent.authz import compare, overlay
+    from agent.authz import compare, coverage, overlay
     from agent.authz.survey import Survey
     from agent.cli import authz_text
     from agent.kube import offline
@@ -191,11 +197,17 @@ def diff_(
     now = _survey(file, settings, socket, manifests)
     proposed = offline.read_directory(directory)
     then = Survey.of(overlay.overlaid(now.objects, proposed, prune=prune), now.setting)
-    _, flows = _flows(file, settings, socket, seen)
-    document = authz_text.diff(compare.compare(flows, now, then))
+    nodes = _seen(file, settings, socket, seen)
+    document = authz_text.diff(
+        compare.compare(_flows(nodes), now, then),
+        nodes,
+        coverage.unseen(nodes, now, then),
+    )
     _warn(problem for problem in then.problems if problem not in now.problems)
     _print(document, authz_text.diff_lines(document), as_json)
-    return CHANGES if document["changes"] else 0
+    if document["changes"]:
+        return CHANGES
+    return 0 if document["enough"] else NOT_ENOUGH_DATA
 
 
 @authz.command("suggest", short_help="Policies that allow exactly what has been seen.")
@@ -209,6 +221,16 @@ def diff_(
     show_default=True,
     help="Whose kinds to write.",
 )
+@click.option(
+    "--include-refused",
+    is_flag=True,
+    help="Also allow what was refused, or what the present policies refuse.",
+)
+@click.option(
+    "--include-ephemeral",
+    is_flag=True,
+    help="Also write each of many high ports that one server used for few clients.",
+)
 def suggest_(
     file: Path | None,
     settings: tuple[str, ...],
@@ -217,19 +239,30 @@ def suggest_(
     as_json: bool,
     seen: tuple[Path, ...],
     form: Form,
+    include_refused: bool,
+    include_ephemeral: bool,
 ) -> int:
     """
     Write the policies that allow exactly what has been seen, and nothing else.
 
-    Prints manifests; what to know about them is in the comments at the top.
+    Prints manifests; what to know about them is in the comments at the top. Left out,
+    and listed there: connections that were refused or that the present policies
+    refuse, and ports that look ephemeral, such as those of passive FTP.
     """
     from agent.authz import suggest
     from agent.cli import authz_text
 
     survey = _survey(file, settings, socket, manifests)
-    nodes, flows = _flows(file, settings, socket, seen)
-    found = suggest.suggest(flows, survey, nodes, form)
-    document = {"notes": list(found.notes), "manifests": list(found.manifests)}
+    nodes = _seen(file, settings, socket, seen)
+    found = suggest.suggest(
+        _flows(nodes),
+        survey,
+        [each.node for each in nodes],
+        form,
+        include_refused=include_refused,
+        include_ephemeral=include_ephemeral,
+    )
+    document = authz_text.suggest(found)
     _print(document, authz_text.suggest_lines(document), as_json)
     return 0
 
@@ -259,19 +292,22 @@ def _survey(
     return survey
 
 
-def _flows(
+def _seen(
     file: Path | None,
     settings: tuple[str, ...],
     socket: Path | None,
     seen: Sequence[Path],
-) -> tuple[list[str], list[tuple[Flow, Tally]]]:
-    """Nodes, and what was seen there: as files tell, or the agent."""
+) -> list[NodeFlows]:
+    """What was seen on each node: read from files, or from the agent."""
     from agent.cli.authz_source import seen_by, seen_in
 
-    told = [seen_in(path) for path in seen]
-    if not told:
-        told = [seen_by(socket or read(file, settings).status.socket)]
-    return [node for node, _ in told], [flow for _, flows in told for flow in flows]
+    if seen:
+        return [seen_in(path) for path in seen]
+    return [seen_by(socket or read(file, settings).status.socket)]
+
+
+def _flows(nodes: Sequence[NodeFlows]) -> list[tuple[Flow, Tally]]:
+    return [flow for each in nodes for flow in each.flows]
 
 
 def _address(text: str | None) -> IPAddress | None:

@@ -18,7 +18,7 @@ from agent.status import flows
 from agent.status.flows import InvalidSeen
 
 if TYPE_CHECKING:
-    from agent.authz.seen import Flow, Tally
+    from agent.authz.seen import NodeFlows
     from agent.config import Config
 
 
@@ -64,14 +64,14 @@ def live(socket: Path) -> Survey:
     )
 
 
-def seen_by(socket: Path) -> tuple[str, list[tuple[Flow, Tally]]]:
+def seen_by(socket: Path) -> NodeFlows:
     """The node and the flows that its agent has seen. Raises: NoAnswer."""
     from agent.status import client
 
     return flows.read(client.fetch(socket, "seen"), str(socket))
 
 
-def seen_in(path: Path) -> tuple[str, list[tuple[Flow, Tally]]]:
+def seen_in(path: Path) -> NodeFlows:
     """The same from a file. Raises: InvalidSeen."""
     try:
         told: dict[str, Any] = msgspec.json.decode(path.read_bytes(), type=dict)

@@ -13,13 +13,17 @@ import yaml
 
 from agent.authz.check import Answer
 from agent.authz.compare import Comparison, Difference
+from agent.authz.coverage import Unseen
 from agent.authz.judgement import Verdict
 from agent.authz.reach import Admitted, Reach
-from agent.authz.seen import Flow
-from agent.status.documents import iso
+from agent.authz.seen import Flow, NodeFlows
+from agent.authz.suggest import Refused, Suggestion
+from agent.status.documents import iso, iso_or_null
 from agent.status.tables import plain
 
 Document = dict[str, Any]
+
+_MAX_UNSEEN = 20
 
 
 def check(answers: Sequence[Answer]) -> Document:
@@ -87,11 +91,31 @@ def who_can_lines(document: Document) -> Iterator[str]:
             yield "  nobody"
 
 
-def diff(comparison: Comparison) -> Document:
-    """`changes`: whether anything starts or stops to be refused."""
+def diff(
+    comparison: Comparison, nodes: Sequence[NodeFlows], unseen: Sequence[Unseen]
+) -> Document:
+    """
+    `changes`: whether anything starts or stops to be refused; `enough`: whether each
+    pod whose policy changes had connections by which to tell.
+    """
     decided = [each for each in comparison.differences if each.refuses is not None]
     return {
         "changes": bool(decided),
+        "enough": not unseen,
+        "nodes": [
+            {
+                "node": each.node,
+                "since": iso(each.since),
+                "until": iso_or_null(each.until),
+                "flows": len(each.flows),
+                "dropped": each.dropped,
+            }
+            for each in nodes
+        ],
+        "unseen": [
+            {"pod": each.pod, "node": each.node or None, "node_asked": each.watched}
+            for each in unseen
+        ],
         "same": comparison.same,
         "differences": [_difference(each) for each in comparison.differences],
         "gone": [_flow(flow) for flow in comparison.gone],
@@ -112,11 +136,39 @@ def diff_lines(document: Document) -> Iterator[str]:
         yield f"    then: {plain(after['reason'])}"
     for flow in document["gone"]:
         yield f"not judged: {plain(flow['client'])} -> {_server(flow)}: the pod is gone"
+    yield from _unseen_lines(document["unseen"])
+    for node in document["nodes"]:
+        yield _period(node)
     verdicts = [(e["before"]["verdict"], e["after"]["verdict"]) for e in order]
     yield (
         f"{len(order) + document['same']} flows judged: "
         f"{sum(after == 'deny' for _, after in verdicts)} would start to be refused, "
         f"{sum(before == 'deny' for before, _ in verdicts)} would stop"
+    )
+    if not document["enough"]:
+        count = len(document["unseen"])
+        yield (
+            f"not enough data: the policy of {count} pods changes to which no "
+            f"connection was seen"
+        )
+
+
+def _unseen_lines(unseen: Sequence[Document]) -> Iterator[str]:
+    """The first pods without flows, and how many more there are."""
+    for each in unseen[:_MAX_UNSEEN]:
+        node = plain(each["node"]) if each["node"] else "no node"
+        why = "" if each["node_asked"] else ", which was not asked (--seen FILE)"
+        yield f"no connection seen: {plain(each['pod'])} on {node}{why}"
+    if len(unseen) > _MAX_UNSEEN:
+        yield f"no connection seen: {len(unseen) - _MAX_UNSEEN} more pods (--json)"
+
+
+def _period(node: Document) -> str:
+    until = f" until {node['until']}" if node["until"] else ""
+    lost = f", {node['dropped']} older ones dropped" if node["dropped"] else ""
+    return (
+        f"based on node {plain(node['node'])}: {node['flows']} flows since "
+        f"{node['since']}{until}{lost}"
     )
 
 
@@ -130,14 +182,53 @@ _CHANGES = {
 }
 
 
+class _Dumper(yaml.SafeDumper):
+    """YAML in which equal values are written out each time, never as an alias."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def suggest(found: Suggestion) -> Document:
+    """`refused`: what is left out since it was refused, or is refused now."""
+    return {
+        "notes": list(found.notes),
+        "refused": [_refused(each) for each in found.refused],
+        "manifests": list(found.manifests),
+    }
+
+
 def suggest_lines(document: Document) -> Iterator[str]:
-    """Manifests, with the notes as comments before them."""
+    """Manifests, with notes and what is left out as comments before them."""
     for note in document["notes"]:
         yield f"# {plain(note)}"
+    for each in document["refused"]:
+        yield (
+            f"# left out: {plain(each['client'])} -> {_server(each)} (refused "
+            f"{each['refused']}, allowed {each['allowed']}, last {each['last']}): "
+            f"{plain(each['reason'])}"
+        )
+    if document["refused"]:
+        yield "# --include-refused allows what is left out"
     if document["manifests"]:
-        yield yaml.safe_dump_all(
-            document["manifests"], sort_keys=False, explicit_start=True
+        yield yaml.dump_all(
+            document["manifests"],
+            Dumper=_Dumper,
+            sort_keys=False,
+            explicit_start=True,
         ).rstrip()
+
+
+def _refused(each: Refused) -> Document:
+    tally = each.tally
+    return {
+        **_flow(each.flow),
+        "refused": tally.refused,
+        "allowed": tally.allowed,
+        "last": iso(tally.last),
+        "reason": each.reason,
+    }
 
 
 def _verdict(verdict: Verdict) -> Document:

@@ -305,10 +305,15 @@ class SeenFlow(TypedDict):
 
 
 class Seen(TypedDict):
-    """`dropped` is how many flows, those seen longest ago, made room for new ones."""
+    """
+    What was seen from `since` to `until`, the time of the document.
+
+    `dropped` is how many flows, those seen longest ago, made room for new ones.
+    """
 
     node: str
     since: str
+    until: str | None
     flows: list[SeenFlow]
     dropped: int
 

@@ -13,22 +13,23 @@ from typing import Any
 import msgspec
 
 from agent.addresses import InvalidAddress, parse_ip
-from agent.authz.seen import Flow, Seen, Tally
+from agent.authz.seen import Flow, NodeFlows, Seen, Tally
 from agent.errors import InputError
 from agent.identity.spiffe import InvalidSpiffeId, SpiffeId
 from agent.status import documents
-from agent.status.documents import SeenFlow, iso
+from agent.status.documents import SeenFlow, iso, iso_or_null
 
 
 class InvalidSeen(InputError):
     """A document that is not what `podlock seen --json` prints."""
 
 
-def document(seen: Seen, node: str) -> documents.Seen:
-    """All flows of `node`; see `documents.Seen`."""
+def document(seen: Seen, node: str, now: float | None = None) -> documents.Seen:
+    """All flows of `node` until `now`; see `documents.Seen`."""
     return {
         "node": node,
         "since": iso(seen.since),
+        "until": iso_or_null(now),
         "flows": [_flow(flow, tally) for flow, tally in seen.flows()],
         "dropped": seen.dropped,
     }
@@ -56,15 +57,22 @@ def audited(flows: Iterable[tuple[Flow, Tally]]) -> list[documents.Audited]:
     return [found[key] for key in sorted(found)]
 
 
-def read(told: Mapping[str, Any], origin: str) -> tuple[str, list[tuple[Flow, Tally]]]:
+def read(told: Mapping[str, Any], origin: str) -> NodeFlows:
     """
     The node and the flows of a document; `origin` is where it came from.
 
-    Raises: InvalidSeen.
+    One of an earlier version has no `until`. Raises: InvalidSeen.
     """
     try:
-        seen = msgspec.convert(dict(told), documents.Seen)
-        return seen["node"], [_read(each) for each in seen["flows"]]
+        seen = msgspec.convert({"until": None, **told}, documents.Seen)
+        until = seen["until"]
+        return NodeFlows(
+            seen["node"],
+            _seconds(seen["since"]),
+            None if until is None else _seconds(until),
+            tuple(_read(each) for each in seen["flows"]),
+            seen["dropped"],
+        )
     except (msgspec.ValidationError, InvalidAddress, InvalidSpiffeId) as error:
         text = f"{origin}: not what `podlock seen --json` prints: {error}"
         raise InvalidSeen(text) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from agent.authz.compare import compare
 from agent.authz.overlay import overlaid
 from agent.authz.party import Client, Server, clients
 from agent.authz.seen import Flow, Tally
-from agent.authz.suggest import Suggestion, suggest
+from agent.authz.suggest import Form, Suggestion, suggest
 from agent.authz.survey import Survey
 from agent.kube.offline import read_documents
 
@@ -22,6 +23,7 @@ from .samples import (
     flow,
     namespace,
     pod,
+    service,
     setting,
     shop,
     spiffe,
@@ -160,6 +162,77 @@ def test_what_was_refused_is_not_suggested() -> None:
     flows = [flow(spiffe("web"), allowed=0, refused=3)]
     suggestion = suggest(flows, survey(shop()), NODES)
     assert {each["kind"] for each in suggestion.manifests} == {"Namespace"}
+
+
+class TestRefused:
+    """What was refused, or is refused by the present policies, is listed instead."""
+
+    def test_by_the_present_policies(self) -> None:
+        """A connection that was let in before the policy came."""
+        flows = [flow(spiffe("batch"), allowed=7), flow(spiffe("web"))]
+        suggestion = suggest(flows, survey(shop(*api_policy("web"))), NODES)
+        (left,) = suggestion.refused
+        assert (left.flow.client, left.tally.allowed) == (spiffe("batch"), 7)
+        assert "the present policies refuse it" in left.reason
+        assert "batch" not in str(suggestion.manifests)
+
+    def test_when_it_was_seen(self) -> None:
+        """A connection that the present policies would let in, and that was not."""
+        flows = [flow(spiffe("batch"), allowed=0, refused=3)]
+        (left,) = suggest(flows, survey(shop()), NODES).refused
+        assert left.reason == "it was refused"
+
+    def test_from_one_address_of_two(self) -> None:
+        """It stays: from the other one it is let in today."""
+        flows = [flow(spiffe("web"), "shop/api", 80, "10.0.1.1", "10.0.1.7")]
+        at = survey(shop(*api_policy(cidr="10.0.1.1/32")))
+        assert not suggest(flows, at, NODES).refused
+
+    def test_included(self) -> None:
+        """On demand."""
+        flows = [flow(spiffe("batch"), allowed=0, refused=3)]
+        suggestion = suggest(flows, survey(shop()), NODES, include_refused=True)
+        assert not suggestion.refused
+        assert "batch" in str(suggestion.manifests)
+
+
+class TestEphemeral:
+    """Passive FTP opens a port for each transfer."""
+
+    FTP = tuple(flow(spiffe("web"), port=port) for port in range(30_000, 30_009))
+
+    @pytest.mark.parametrize("form", ["linkerd", "istio"])
+    def test_left_out_with_a_note(self, form: Form) -> None:
+        """The control port stays."""
+        at = survey(shop())
+        suggestion = suggest([flow(spiffe("web"), port=21), *self.FTP], at, NODES, form)
+        assert "300" not in str(suggestion.manifests)
+        assert "21" in str(suggestion.manifests)
+        (note,) = suggestion.notes
+        assert "9 ports of shop/api from 30000 to 30008" in note
+
+    def test_included(self) -> None:
+        """On demand."""
+        suggestion = suggest(
+            list(self.FTP), survey(shop()), NODES, include_ephemeral=True
+        )
+        servers = [d for d in suggestion.manifests if d["kind"] == "Server"]
+        assert len(servers) == 9
+
+    def test_fixed_ports_stay(self) -> None:
+        """Few high ports; ports with many clients; the target of a Service."""
+        busy = [
+            flow(spiffe(f"c{client}"), port=port)
+            for client in range(4)
+            for port in range(31_000, 31_009)
+        ]
+        behind = [
+            service(f"shop/s{port}", f"10.96.1.{port - 32_000}", 80, port, "api")
+            for port in range(32_001, 32_009)
+        ]
+        targets = [flow(spiffe("web"), port=port) for port in range(32_001, 32_009)]
+        flows = [*self.FTP[:3], *busy, *targets]
+        assert not suggest(flows, survey(shop(*behind)), NODES).notes
 
 
 class TestNotes:

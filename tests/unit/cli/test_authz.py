@@ -14,7 +14,7 @@ from agent.kube.export import manifests
 from agent.kube.offline import read_documents
 from agent.status import client, flows
 from tests.unit.authz.samples import Manifest, api_policy, policy, shop, spiffe
-from tests.unit.authz.test_seen import opened, refused
+from tests.unit.authz.test_seen import opened, outsider, refused
 
 from .conftest import Type
 
@@ -191,6 +191,45 @@ class TestDiff:
         assert f"would be refused: {WEB} -> shop/api:80 (1 seen" in result.stdout
         assert "then: no authorization of Server shop/api matches" in result.stdout
 
+    @pytest.mark.parametrize("words", [(), ("--json",)])
+    def test_not_enough_data(
+        self, type_: Type, agent: FakeAgent, tmp_path: Path, words: tuple[str, ...]
+    ) -> None:
+        """3 where the policy of a pod changes to which nothing was seen."""
+        agent.seen = Seen(0)
+        proposal = repository(tmp_path / "new", *api_policy("batch"))
+        result = type_("authz", "diff", proposal, "--socket", "/s", *words)
+        assert result.exit_code == 3
+        if words:
+            told = json.loads(result.stdout)
+            assert (told["enough"], told["changes"]) == (False, False)
+            assert told["unseen"] == [
+                {"pod": "shop/api", "node": "n2", "node_asked": False}
+            ]
+            assert told["nodes"][0]["since"] == "1970-01-01T00:00:00.000Z"
+            return
+        assert "no connection seen: shop/api on n2, which was not asked" in (
+            result.stdout
+        )
+        assert "based on node n1: 0 flows since 1970-01-01" in result.stdout
+        assert "not enough data: the policy of 1 pods changes" in result.stdout
+
+    def test_a_change_is_told_before_missing_data(
+        self, type_: Type, agent: FakeAgent, tmp_path: Path
+    ) -> None:
+        """1: what is seen already suffices to say that something changes."""
+        closed = policy("Server", "shop/web", podSelector={}, port=81)
+        proposal = repository(tmp_path / "new", *api_policy("batch"), closed)
+        assert type_("authz", "diff", proposal, "--socket", "/s").exit_code == 1
+
+    def test_nothing_was_seen_and_nothing_changes(
+        self, type_: Type, agent: FakeAgent, tmp_path: Path
+    ) -> None:
+        """0: no connection is needed to see that no pod's policy changes."""
+        agent.seen = Seen(0)
+        proposal = repository(tmp_path / "new", *api_policy("web"))
+        assert type_("authz", "diff", proposal, "--socket", "/s").exit_code == 0
+
     def test_audit_is_no_refusal(
         self, type_: Type, agent: FakeAgent, tmp_path: Path
     ) -> None:
@@ -257,6 +296,33 @@ class TestSuggest:
         assert result.exit_code == 0, result.stderr
         told = json.loads(result.stdout)
         assert told["manifests"][0]["kind"] == "Server"  # its default is deny already
+
+    def test_what_the_present_policies_refuse(
+        self, type_: Type, agent: FakeAgent
+    ) -> None:
+        """A comment with counts, and no manifest; --include-refused writes it."""
+        agent.documents = shop(*api_policy("batch"))
+        words = ("authz", "suggest", "--socket", "/s")
+        told = type_(*words).stdout
+        assert list(filter(None, yaml.safe_load_all(told))) == []
+        assert f"# left out: {WEB} -> shop/api:80 (refused 0, allowed 1," in told
+        assert "the present policies refuse it: no authorization of Server" in told
+        again = type_(*words, "--include-refused").stdout
+        assert "left out" not in again
+        assert len(list(yaml.safe_load_all(again))) == 3
+        (left,) = json.loads(type_(*words, "--json").stdout)["refused"]
+        assert (left["client"], left["refused"], left["allowed"]) == (WEB, 0, 1)
+
+    @pytest.mark.parametrize("form", ["istio", "linkerd"])
+    def test_no_aliases(self, type_: Type, agent: FakeAgent, form: str) -> None:
+        """Values that two rules share are written out in each."""
+        agent.documents = shop()
+        agent.seen.apply(opened(outsider(1), path="plaintext"))
+        words = ("authz", "suggest", "--socket", "/s", "--include-refused")
+        told = type_(*words, "--format", form).stdout
+        assert "ipBlocks" in told or "networks" in told
+        assert "&id" not in told
+        assert "*id" not in told
 
 
 @pytest.mark.parametrize("command", ["check", "who-can", "diff", "suggest"])

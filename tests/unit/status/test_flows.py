@@ -26,13 +26,20 @@ def seen() -> Seen:
 
 def test_there_and_back(seen: Seen) -> None:
     """Nothing is lost on the way, but what only the status needs."""
-    told = json.loads(json.dumps(flows.document(seen, "n1")))
-    node, found = flows.read(told, "file")
-    assert node == "n1"
+    told = json.loads(json.dumps(flows.document(seen, "n1", 100)))
+    read = flows.read(told, "file")
+    assert (read.node, read.since, read.until) == ("n1", 0, 100)
     expected = list(seen.flows())
     for _, tally in expected:
         tally.would_deny = None
-    assert found == expected
+    assert list(read.flows) == expected
+
+
+def test_a_report_without_its_end(seen: Seen) -> None:
+    """Earlier versions do not write `until`."""
+    told = json.loads(json.dumps(flows.document(seen, "n1")))
+    del told["until"]
+    assert flows.read(told, "file").until is None
 
 
 def test_audited(seen: Seen) -> None:
