@@ -14,7 +14,7 @@ The map of the house, by noun. Imports only go down this list (`./run lint` chec
     policy     who may talk to whom, with a reason for every no
     identity   who a workload is: SPIFFE, certificates, the authority, renewal
     hbone      the tunnel's wire format: HTTP/2 CONNECT, bytes in, events out
-    addresses, findings, log, errors
+    addresses, findings, log, spelling, errors
 
 One connection's path, from the application's connect() to the other's accept():
 

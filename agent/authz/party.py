@@ -7,7 +7,6 @@ name of a Service in front of it, or by an address of either.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,6 +16,7 @@ from agent.authz.survey import Survey
 from agent.errors import InputError
 from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId
 from agent.policy.names import DNS_FORM_INFIX
+from agent.spelling import did_you_mean
 from agent.workload.model import Service, Workload
 
 T = TypeVar("T", Workload, Service)
@@ -181,9 +181,7 @@ def _only(text: str, found: list[T]) -> T:
 
 def _nobody(text: str, survey: Survey) -> NoSuchParty:
     keys = [*survey.workloads, *(item.key for item in survey.objects.services)]
-    names = {key: key for key in keys} | {key.partition("/")[2]: key for key in keys}
-    near = difflib.get_close_matches(text, names, n=1)
-    hint = f"; do you mean {names[near[0]]}?" if near else ""
+    hint = did_you_mean(text, keys)
     return NoSuchParty(f"{text}: no pod or Service has this name{hint}")
 
 

@@ -2,21 +2,24 @@
 `podlock status`, `workloads`, `certificates`, `policies`, `connections`, `seen`,
 `events`, `objects`.
 
-One command per document of the status socket; its filters are the command's options.
+One command per document of the status socket; its filters are the command's options,
+and the names after the command are the filter by what it lists.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
+from agent.cli.group import USAGE, fail
 from agent.cli.options import PATH, as_json, with_config
-from agent.status import routes
 from agent.status.documents import NAMES, Name
+from agent.status.filters import FILTERS, POSITIONAL, Filter
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,28 +47,42 @@ def _command(name: Name) -> click.Command:
         socket: Path | None,
         as_json: bool,
         watch: bool,
-        **filters: str | None,
+        names: tuple[str, ...] = (),
+        **filters: tuple[str, ...],
     ) -> None:
         from agent.cli import left
 
         path, config = left.agent_at(socket, file, settings)
-        given = {key: value for key, value in filters.items() if value is not None}
+        given = {key: list(values) for key, values in filters.items() if values}
+        if names:
+            given.setdefault(POSITIONAL[name], []).extend(names)
+        first = True
         while True:
             document = left.fetch(path, name, given, config)
+            if first and (unknown := document.get("filtered", {}).get("unknown")):
+                fail(USAGE, *unknown)
+            first = False
             _show(name, document, as_json=as_json, clear=watch)
             if not watch:
                 return
             time.sleep(WATCH_SECONDS)
 
     ask.__doc__ = _HELP[name]
-    for key, accepted in reversed(routes.FILTERS[name].items()):
-        kind = click.Choice(accepted.values) if accepted.values else None
-        ask = click.option(f"--{key}", type=kind, help=f"Only this {key}.")(ask)
+    for key, accepted in reversed(FILTERS[name].items()):
+        ask = _option(key, accepted)(ask)
+    if name in POSITIONAL:
+        ask = click.argument("names", nargs=-1, metavar="[NAME]...")(ask)
     ask = click.option("--watch", is_flag=True, help="Again every second.")(ask)
     socket = click.option(
         "--socket", type=PATH, help="The agent's status socket.  [default: as set]"
     )
     return click.command(name)(with_config(as_json(socket(ask))))
+
+
+def _option(key: str, accepted: Filter) -> Callable[[Any], Any]:
+    kind = click.Choice(accepted.values) if accepted.values else None
+    text = f"Only this {accepted.what}; may be repeated."
+    return click.option(f"--{key}", type=kind, multiple=True, help=text)
 
 
 def _show(name: Name, document: dict[str, Any], *, as_json: bool, clear: bool) -> None:

@@ -24,7 +24,7 @@ def agent_at(
 
 
 def fetch(
-    socket: Path, name: Name, filters: Mapping[str, str], config: Config | None
+    socket: Path, name: Name, filters: Mapping[str, list[str]], config: Config | None
 ) -> dict[str, Any]:
     """
     A document of the agent behind a socket.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import re
 import reprlib
@@ -33,6 +32,7 @@ from agent.config.settings import (
     Origin,
 )
 from agent.errors import InputError
+from agent.spelling import nearest
 
 DEFAULT_FILE: Final = Path("/etc/podlock/podlock.yaml")
 PREFIX: Final = "PODLOCK_"
@@ -228,8 +228,8 @@ def _known(key: str, place: str, spell: Callable[[str], str] = str) -> None:
     inside = [known for known in SCHEMA if known.startswith(f"{key}.")]
     if inside:
         raise ConfigError(f"{place}: a section; its settings: {', '.join(inside)}")
-    nearest = difflib.get_close_matches(key, [*SCHEMA, *sorted(SECTIONS)], n=1)
-    hint = f"; did you mean {spell(nearest[0])}?" if nearest else ""
+    near = nearest(key, [*SCHEMA, *sorted(SECTIONS)])
+    hint = f"; did you mean {spell(near)}?" if near else ""
     raise ConfigError(f"{place}: unknown key{hint}")
 
 

@@ -24,7 +24,7 @@ class NoAnswer(PodlockError):
 def fetch(
     path: Path,
     name: Name,
-    filters: Mapping[str, str] | None = None,
+    filters: Mapping[str, list[str]] | None = None,
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> dict[str, Any]:
     """

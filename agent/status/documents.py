@@ -345,6 +345,17 @@ class ObjectList(TypedDict):
     manifests: list[dict[str, Any]]
 
 
+class Filtered(TypedDict):
+    """
+    `filtered` of a document that was asked for with filters: how many items of how
+    many it has. `unknown`: a sentence for each name that nothing has.
+    """
+
+    shown: int
+    of: int
+    unknown: list[str]
+
+
 class Event(TypedDict):
     time: str
     kind: str

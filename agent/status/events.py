@@ -12,6 +12,49 @@ from agent.status.documents import Event, Events, iso
 from agent.workload.connection import Incident
 
 RECENT_EVENTS: Final = 1000
+# Every kind that an agent notes; a filter for any other is a mistake.
+KINDS: Final = (
+    "audit",
+    "authority",
+    "authority-not-shared",
+    "authority-refused",
+    "bypassed",
+    "capture-failed",
+    "captured",
+    "connection-failed",
+    "connection-refused",
+    "crl",
+    "crl-outdated",
+    "direct-failed",
+    "direct-refused",
+    "direct-revoked",
+    "direct-unavailable",
+    "federation-failed",
+    "gate",
+    "issued",
+    "limit",
+    "lost",
+    "probes",
+    "probes-unknown",
+    "problem",
+    "redirect",
+    "redirect-missing",
+    "redirect-restored",
+    "release-failed",
+    "released",
+    "renewed",
+    "repair-failed",
+    "replaced",
+    "request-refused",
+    "revocation-failed",
+    "trust",
+    "tunnel-broken",
+    "tunnel-recalled",
+    "tunnel-refused",
+    "unrecorded",
+    "worker-died",
+    "worker-hung",
+)
 # A peer may have a part in the words; it does not get to fill the page.
 MAX_MESSAGE_CHARACTERS: Final = 1000
 

@@ -28,7 +28,12 @@ def render(name: Name, document: Document, now: float) -> RenderableType:
         "events": _events,
         "objects": _objects,
     }
-    return renderers[name](document, now)
+    shown = renderers[name](document, now)
+    filtered = document.get("filtered")
+    if filtered is None:
+        return shown
+    footer = f"{filtered['shown']} of {filtered['of']} shown"
+    return Group(shown, Text(footer, style="dim"))
 
 
 def _status(document: Document, now: float) -> RenderableType:

@@ -1,25 +1,23 @@
 """
-The status socket's paths and their filters, as a table.
+The status socket's paths, and requests for them.
 
 A filter that a document does not have is an error: whoever mistypes `outcome` shall
-not take an unfiltered list for the answer.
+not take an unfiltered list for the answer. One that is given twice takes both values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from agent.errors import InputError
-from agent.status.documents import NAMES, Name
-from agent.workload.connection import Direction, Ending, Path
+from agent.status.documents import NAMES, Filtered, Name
+from agent.status.filters import FILTERS, Catalogue, wanted
 
 PREFIX: Final = "/v1/"
 MAX_PARAMETERS: Final = 20
-
-Test = Callable[[dict[str, Any], str], bool]
 
 
 class BadRequest(InputError):
@@ -35,57 +33,16 @@ class Query:
     """One document, or the list of them (`name` None), and what of it to show."""
 
     name: Name | None
-    filters: Mapping[str, str]
+    filters: Mapping[str, tuple[str, ...]]
 
+    @property
+    def needs_catalogue(self) -> bool:
+        """Whether names count that are in no item of the document itself."""
+        if self.name is None:
+            return False
+        known = FILTERS[self.name]
+        return any(known[key].catalogue is not None for key in self.filters)
 
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    """`values`, where there are any, are all that it takes."""
-
-    test: Test
-    values: tuple[str, ...] = ()
-
-
-def _field(name: str, *values: str) -> _Filter:
-    return _Filter(lambda item, value: item.get(name) == value, values)
-
-
-def _either_end(name: str) -> _Filter:
-    def test(item: dict[str, Any], value: str) -> bool:
-        return value in (item["source"][name], item["destination"][name])
-
-    return _Filter(test)
-
-
-def _qualified(item: dict[str, Any], value: str) -> bool:
-    return f"{item['namespace']}/{item['name']}" == value
-
-
-FILTERS: Final[dict[Name, dict[str, _Filter]]] = {
-    "status": {},
-    "workloads": {
-        "workload": _Filter(_qualified),
-        "namespace": _field("namespace"),
-        "identity": _field("identity"),
-        "state": _field("state", "captured", "waiting", "refused", "remote", "outside"),
-    },
-    "certificates": {"identity": _field("identity"), "state": _field("state")},
-    "policies": {"workload": _field("workload")},
-    "connections": {
-        "workload": _either_end("workload"),
-        "identity": _either_end("identity"),
-        "outcome": _field("outcome", "open", *get_args(Ending)),
-        "direction": _field("direction", *get_args(Direction)),
-        "path": _field("path", *get_args(Path)),
-    },
-    "seen": {
-        "client": _field("client"),
-        "workload": _Filter(lambda item, value: item["destination"] == value),
-        "path": _field("path", *get_args(Path)),
-    },
-    "events": {"kind": _field("kind"), "object": _field("object")},
-    "objects": {"kind": _field("kind")},
-}
 
 _LISTS: Final[dict[Name, tuple[str, ...]]] = {
     "status": (),
@@ -116,11 +73,12 @@ def parse(method: str, path: str, query: str) -> Query:
     raise BadRequest(404, f"{path}: no such path; there are {', '.join(paths())}")
 
 
-def _filters(name: Name, query: str) -> dict[str, str]:
+def _filters(name: Name, query: str) -> dict[str, tuple[str, ...]]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError as error:
         raise BadRequest(400, f"query: {error}") from error
+    found: dict[str, tuple[str, ...]] = {}
     for key, value in pairs:
         known = FILTERS[name].get(key)
         if known is None:
@@ -129,15 +87,35 @@ def _filters(name: Name, query: str) -> dict[str, str]:
         if known.values and value not in known.values:
             expected = ", ".join(known.values)
             raise BadRequest(400, f"{key}={value}: expected one of {expected}")
-    return dict(pairs)
+        found[key] = (*found.get(key, ()), value)
+    return found
 
 
-def select(query: Query, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with its lists reduced to what every filter accepts."""
+def select(
+    query: Query,
+    document: Mapping[str, Any],
+    catalogue: Mapping[Catalogue, Collection[str]] | None = None,
+) -> dict[str, Any]:
+    """
+    The document with its lists reduced to what every filter accepts.
+
+    It says how much that is, in `filtered`; see `documents.Filtered`.
+    """
     if query.name is None or not query.filters:
         return dict(document)
-    tests = [(FILTERS[query.name][key].test, v) for key, v in query.filters.items()]
-    return dict(document) | {
-        key: [item for item in document[key] if all(t(item, v) for t, v in tests)]
-        for key in _LISTS[query.name]
+    lists = {key: document[key] for key in _LISTS[query.name]}
+    items = [item for each in lists.values() for item in each]
+    tests = [
+        wanted(key, FILTERS[query.name][key], texts, items, catalogue or {})
+        for key, texts in query.filters.items()
+    ]
+    kept = {
+        key: [item for item in each if all(test.keeps(item) for test in tests)]
+        for key, each in lists.items()
     }
+    filtered: Filtered = {
+        "shown": sum(map(len, kept.values())),
+        "of": len(items),
+        "unknown": [text for test in tests for text in test.unknown],
+    }
+    return {**document, **kept, "filtered": filtered}

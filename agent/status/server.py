@@ -21,7 +21,7 @@ import trio
 
 from agent.errors import InputError
 from agent.log import logger
-from agent.status import routes
+from agent.status import filters, routes
 from agent.status.documents import Name
 from agent.status.http import Application, Message, Receive, Send, live, serve_on
 
@@ -80,7 +80,9 @@ async def _answer(scope: Message, reporter: Reporter) -> tuple[int, dict[str, An
         query = routes.parse(scope["method"], scope["path"], query_string)
         if query.name is None:
             return 200, {"paths": routes.paths()}
-        return 200, routes.select(query, await reporter.document(query.name))
+        document = await reporter.document(query.name)
+        known = await _catalogue(reporter) if query.needs_catalogue else {}
+        return 200, routes.select(query, document, known)
     except routes.BadRequest as refused:
         return refused.status, {"error": str(refused), "paths": routes.paths()}
     except Exception as error:
@@ -88,6 +90,11 @@ async def _answer(scope: Message, reporter: Reporter) -> tuple[int, dict[str, An
         # must not die of being asked.
         log.exception("status request failed", path=scope["path"])
         return 500, {"error": f"{type(error).__name__}: {error}"}
+
+
+async def _catalogue(reporter: Reporter) -> dict[filters.Catalogue, set[str]]:
+    """The names of all workloads, for questions about what they do."""
+    return filters.catalogue((await reporter.document("workloads"))["workloads"])
 
 
 async def _respond(send: Send, status: int, document: dict[str, Any]) -> None:

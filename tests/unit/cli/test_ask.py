@@ -20,9 +20,11 @@ class FakeAgent:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
-        self.asked: list[tuple[Path, str, dict[str, str]]] = []
+        self.asked: list[tuple[Path, str, dict[str, list[str]]]] = []
 
-    def fetch(self, path: Path, name: str, filters: dict[str, str]) -> dict[str, Any]:
+    def fetch(
+        self, path: Path, name: str, filters: dict[str, list[str]]
+    ) -> dict[str, Any]:
         self.asked.append((path, name, filters))
         return self.document
 
@@ -71,4 +73,52 @@ def test_filters(type_: Type, agent: FakeAgent) -> None:
 
     type_("connections", "--socket", "/s", *words)
 
-    assert agent.asked[0][2] == {"workload": "shop/api", "outcome": "refused"}
+    assert agent.asked[0][2] == {"workload": ["shop/api"], "outcome": ["refused"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        ("workloads", "workload"),
+        ("certificates", "identity"),
+        ("policies", "workload"),
+        ("connections", "workload"),
+        ("seen", "workload"),
+        ("events", "object"),
+        ("objects", "name"),
+    ],
+)
+def test_names_after_the_command(
+    type_: Type, agent: FakeAgent, command: str, key: str
+) -> None:
+    """Each list takes the names of what it lists, beside the option."""
+    type_(command, "--socket", "/s", "web", "api", f"--{key}", "db", "--json")
+
+    assert agent.asked[0][2] == {key: ["db", "web", "api"]}
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_name_that_nothing_has(
+    type_: Type, agent: FakeAgent, words: tuple[str, ...]
+) -> None:
+    """2, and what was probably meant; nothing that could pass for an answer."""
+    unknown = "workload wbe: no workload has this name; do you mean shop/web?"
+    filtered = {"shown": 0, "of": 41, "unknown": [unknown]}
+    agent.document = {"workloads": [], "filtered": filtered}
+
+    result = type_("workloads", "--socket", "/s", "wbe", *words)
+
+    assert result.exit_code == 2
+    assert unknown in result.stderr
+    assert not result.stdout
+
+
+def test_what_a_filter_kept(type_: Type, agent: FakeAgent) -> None:
+    """A footer; also where nothing is left."""
+    filtered: dict[str, Any] = {"shown": 0, "of": 41, "unknown": []}
+    agent.document = {"workloads": [], "filtered": filtered}
+
+    result = type_("workloads", "--socket", "/s", "--state", "waiting")
+
+    assert result.exit_code == 0
+    assert "0 of 41 shown" in result.stdout

@@ -75,6 +75,18 @@ class TestSelect:
             (found,) = select(query, workloads())["workloads"]
             assert found["name"] == "api"
 
+    def test_what_was_kept_is_counted(self) -> None:
+        """Both lists of a document together."""
+        found = self.connections("workload=web")
+
+        assert found["filtered"] == {"shown": 2, "of": 3, "unknown": []}
+
+    def test_one_filter_twice(self) -> None:
+        """Either value is accepted."""
+        query = parse("GET", "/v1/workloads", "workload=web&workload=api")
+
+        assert select(query, workloads())["filtered"]["shown"] == 2
+
     def test_no_filter_is_everything(self) -> None:
         """Without a query the document is whole."""
         query = parse("GET", "/v1/workloads", "")
