@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from agent.addresses import IPAddress
 from agent.authz.judgement import Destination, Verdict, judge
-from agent.authz.party import Client, Server
+from agent.authz.party import Client
+from agent.authz.servers import Server
 from agent.authz.survey import Survey
 
 # The agent's own ports in every pod: outbound, inbound, tunnel. Nobody reaches an
@@ -50,6 +51,11 @@ def _verdict(
     client: Client, address: IPAddress | None, server: Server, survey: Survey
 ) -> Verdict:
     pod, port = server.pod, server.port
+    if pod.host_network:
+        text = (
+            f"{pod.key} is on the host network, outside the mesh: nobody judges there"
+        )
+        return Verdict(True, "", text)
     if not pod.meshed:
         return Verdict(True, "", f"{pod.key} is not in the mesh: nobody judges there")
     if client.pod == pod.key:

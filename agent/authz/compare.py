@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from agent.addresses import parse_ip
 from agent.authz.check import check
 from agent.authz.judgement import Verdict
-from agent.authz.party import Client, Server
+from agent.authz.party import Client
 from agent.authz.seen import Flow, Tally
+from agent.authz.servers import Server
 from agent.authz.survey import Survey
 from agent.identity.spiffe import SpiffeId
 

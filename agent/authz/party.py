@@ -11,19 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from agent.addresses import InvalidAddress, IPAddress, SocketAddress, parse_ip
+from agent.addresses import InvalidAddress, IPAddress, parse_ip
+from agent.authz.servers import NoSuchParty, Server, behind
 from agent.authz.survey import Survey
-from agent.errors import InputError
 from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId
 from agent.policy.names import DNS_FORM_INFIX
 from agent.spelling import did_you_mean
 from agent.workload.model import Service, Workload
 
 T = TypeVar("T", Workload, Service)
-
-
-class NoSuchParty(InputError):
-    """A name that names nobody, or more than one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +33,6 @@ class Client:
     identity: SpiffeId | None
     addresses: tuple[IPAddress, ...] = ()
     pod: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A pod that is asked for, on the port that its application listens on."""
-
-    pod: Workload
-    port: int
-    address: IPAddress | None = None
 
 
 def clients(
@@ -98,56 +85,15 @@ def servers(text: str, port: int, survey: Survey) -> list[Server]:
             return [Server(_only(text, named), port)]
         services = _named(text, survey.objects.services)
         if services:
-            return _behind(_only(text, services), port, survey)
+            return behind(_only(text, services), port, survey)
         raise _nobody(text, survey)
     peer = survey.directory.peer_at(ip)
     if peer is not None:
         return [Server(survey.workloads[peer.name], port, ip)]
     owner = [item for item in survey.objects.services if ip in item.addresses]
     if owner:
-        return _behind(owner[0], port, survey)
+        return behind(owner[0], port, survey)
     raise NoSuchParty(f"{ip}: no pod and no Service has this address")
-
-
-def _behind(service: Service, port: int, survey: Survey) -> list[Server]:
-    """A Service's pods: the backends that agents use, then those without address."""
-    if all(each.port != port for each in service.ports):
-        ports = ", ".join(str(each.port) for each in service.ports) or "none"
-        raise NoSuchParty(f"Service {service.key} has no port {port}, only {ports}")
-    found: dict[str, Server] = {}
-    for ip in service.addresses:
-        known = survey.directory.service_at(SocketAddress(ip, port))
-        for endpoint in known.endpoints if known else ():
-            peer = survey.directory.peer_at(endpoint.address.ip)
-            if peer is not None:
-                pod = survey.workloads[peer.name]
-                found.setdefault(pod.key, Server(pod, endpoint.address.port))
-    for pod in survey.workloads.values():
-        if pod.key not in found and not pod.addresses and _selected(service, pod):
-            for number in _target_ports(service, port, pod):
-                found[pod.key] = Server(pod, number)
-    if not found:
-        raise NoSuchParty(f"Service {service.key} has no pod behind port {port}")
-    return list(found.values())
-
-
-def _selected(service: Service, pod: Workload) -> bool:
-    """Whether a pod that has no address yet will be one of the Service's."""
-    return (
-        pod.namespace == service.namespace
-        and bool(service.selector)
-        and service.selector.items() <= pod.labels.items()
-    )
-
-
-def _target_ports(service: Service, port: int, pod: Workload) -> Iterable[int]:
-    for each in service.ports:
-        if each.port != port:
-            continue
-        if isinstance(each.target, int):
-            yield each.target
-        else:
-            yield from (named.port for named in pod.ports if named.name == each.target)
 
 
 def _client(pod: Workload, survey: Survey, *, plaintext: bool) -> Client:

@@ -23,7 +23,8 @@ from agent.authz.judgement import (
     admitted_networks,
     judge,
 )
-from agent.authz.party import Client, NoSuchParty, Server, parse_identity
+from agent.authz.party import Client, parse_identity
+from agent.authz.servers import NoSuchParty, Server
 from agent.authz.survey import Survey
 from agent.identity.spiffe import SCHEME, InvalidSpiffeId, SpiffeId, TrustDomain
 from agent.policy.match import Attribute, Constraint, Pattern, TextForm

@@ -168,6 +168,11 @@ class EndpointSlice:
         """`namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def key_of_service(self) -> str:
+        """`namespace/name` of its Service."""
+        return f"{self.namespace}/{self.service}"
+
 
 @dataclass(frozen=True, slots=True)
 class Objects:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agent.addresses import parse_ip
-from agent.authz.party import Client, NoSuchParty, clients, servers
+from agent.authz.party import Client, clients, servers
+from agent.authz.servers import NoSuchParty
 from agent.identity.spiffe import SpiffeId
 
 from .samples import pod, shop, spiffe, survey

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agent.authz.party import NoSuchParty, servers
+from agent.authz.party import servers
 from agent.authz.reach import Admitted, Reach, who_can
+from agent.authz.servers import NoSuchParty
 from agent.policy.rule import DefaultPolicy
 
 from .samples import TD, Manifest, api_policy, policy, rule, shop, spiffe, survey

@@ -12,8 +12,9 @@ from agent.addresses import parse_ip
 from agent.authz.check import check
 from agent.authz.compare import compare
 from agent.authz.overlay import overlaid
-from agent.authz.party import Client, Server, clients
+from agent.authz.party import Client, clients
 from agent.authz.seen import Flow, Tally
+from agent.authz.servers import Server
 from agent.authz.suggest import Form, Suggestion, suggest
 from agent.authz.survey import Survey
 from agent.kube.offline import read_documents
