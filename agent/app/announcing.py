@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from agent.kube.announcer import Advice
 from agent.policy.problem import Problem
 from agent.workload.model import Workload
 
@@ -17,6 +18,9 @@ class Announcer(Protocol):
 
     def judged(self, problems: Sequence[Problem]) -> None:
         """What is wrong with policies, by their titles: all of it."""
+
+    def advise(self, advice: Advice) -> None:
+        """`advice` finds policies without effect; given once, asked now and then."""
 
     def captured(self, pod: Workload, note: str) -> None:
         """A pod has joined the mesh."""
@@ -32,6 +36,9 @@ class Silent:
         """Nothing to do."""
 
     def judged(self, problems: Sequence[Problem]) -> None:
+        """Nothing to do."""
+
+    def advise(self, advice: Advice) -> None:
         """Nothing to do."""
 
     def captured(self, pod: Workload, note: str) -> None:

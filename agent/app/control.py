@@ -15,6 +15,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import trio
+
 from agent.app.allegiance import Allegiance
 from agent.app.announcing import Announcer, Silent
 from agent.app.direct import Direct
@@ -50,6 +52,7 @@ from agent.workload.directory import Directory
 from agent.workload.model import Objects, Workload
 from agent.workload.registry import NodeView, Registry
 from agent.workload.retained import with_retained
+from agent.workload.without_effect import EffectJudge
 
 log = logger()
 
@@ -106,6 +109,15 @@ class Control:
             config, source, self.workers, self.ledger.by_authority, self._note
         )
         self.direct = direct(self._note, self._record) if direct else None
+        self._effects = EffectJudge(config.trust_domain, config.policy.root_namespace)
+        self._announcer.advise(self.without_effect)
+
+    async def without_effect(self) -> tuple[Problem, ...]:
+        """Policies that change nothing, while all objects are known."""
+        if not self._is_complete:
+            return ()
+        # With very many policies it takes a while, and nothing here waits for it.
+        return await trio.to_thread.run_sync(self._effects, self.objects)
 
     # News from outside.
 

@@ -176,6 +176,7 @@ async def node_objects(config: Config) -> AsyncIterator[Surroundings]:
             chance=chance,
             clock=utc_now,
             judged=conditions.judged,
+            advise=conditions.advise,
         )
         nursery.start_soon(conditions.run)
         nursery.start_soon(announcer.run)

@@ -22,6 +22,7 @@ from agent.app.trust_documents import (
 from agent.app.verifier import document
 from agent.kube.export import manifests
 from agent.policy.index import RuleSet
+from agent.policy.problem import Problem
 from agent.policy.rule import Authorization, InboundPolicy, IstioPolicy
 from agent.proxy.instructions import CountTraffic
 from agent.redirect.features import Level, Outcome
@@ -38,6 +39,7 @@ class ControlReporter:
 
     def __init__(self, control: Control, features: Iterable[Outcome] = ()) -> None:
         self._control = control
+        self._without_effect: tuple[Problem, ...] = ()
         self._features: list[documents.KernelFeature] = [
             {
                 "name": each.feature.name,
@@ -54,6 +56,8 @@ class ControlReporter:
             await trio.sleep(COUNT_SECONDS if self._control.ledger.open_count() else 0)
             if self._control.direct:
                 await self._control.direct.count()
+        if name == "status":
+            self._without_effect = await self._control.without_effect()
         builders = {
             "status": self._status,
             "workloads": self._workloads,
@@ -100,6 +104,10 @@ class ControlReporter:
             },
             "audited": flows.audited(control.seen.flows()),
             "problems": self._problems(),
+            "warnings": [
+                {"object": each.object, "field": each.field, "message": each.message}
+                for each in self._without_effect
+            ],
         }
 
     def _workers(self) -> list[documents.Worker]:

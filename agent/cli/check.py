@@ -36,6 +36,8 @@ def check(
     What keeps the agent from being ready, and what in the objects it cannot read,
     cannot enforce or takes otherwise than it was meant.
 
+    Policies that are valid and have no effect are warnings, which do not count.
+
     With --pre what would keep an agent from working, and what to do about it.
 
     Exit code 1 where there is anything.
@@ -63,16 +65,26 @@ def _running(
     path, config = left.agent_at(socket, file, settings)
     status = left.fetch(path, "status", {}, config)
     found, more = list(findings(status)), list(notes(status))
+    warnings = status.get("warnings", [])
     if as_json:
-        _print_json({"well": not found, "findings": found, "notes": more})
+        _print_json(
+            {"well": not found, "findings": found, "notes": more, "warnings": warnings}
+        )
         return not found
     for note in more:
         click.echo(f"note: {note}")
+    for each in warnings:
+        click.echo(f"warning: {_line(each)}")
     for each in found:
-        where = ": ".join(filter(None, (each["object"] or "agent", each["field"])))
-        click.echo(f"{where}: {each['message']}")
-    click.echo(f"{len(found)} findings" if found else "nothing is wrong")
+        click.echo(_line(each))
+    count = f", {len(warnings)} warnings" if warnings else ""
+    click.echo((f"{len(found)} findings" if found else "nothing is wrong") + count)
     return not found
+
+
+def _line(each: dict[str, str | None]) -> str:
+    where = ": ".join(filter(None, (each["object"] or "agent", each["field"])))
+    return f"{where}: {each['message']}"
 
 
 def findings(status: dict[str, Any]) -> Iterator[dict[str, str | None]]:

@@ -9,7 +9,7 @@ one try, and what does not fit into the queue is counted and dropped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -46,6 +46,10 @@ class _Try:
     fault: str = ""
 
 
+Advice = Callable[[], Awaitable[Sequence[Problem]]]
+"""Finds the policies that have no effect."""
+
+
 class Writer(Protocol):
     """What is asked of a client."""
 
@@ -53,8 +57,8 @@ class Writer(Protocol):
         """Raises: ApiFailed."""
 
 
-def _ignore(_problems: Sequence[Problem]) -> None:
-    """Nobody writes it."""
+def _ignore(_problems: object) -> None:
+    """It is written nowhere."""
 
 
 class Announcer:
@@ -69,6 +73,7 @@ class Announcer:
         chance: Callable[[], float],
         clock: Callable[[], datetime],
         judged: Callable[[Sequence[Problem]], None] = _ignore,
+        advise: Callable[[Advice], None] = _ignore,
     ) -> None:
         """`own_pods`: this node's pods, as they are known now."""
         self._api = api
@@ -77,6 +82,7 @@ class Announcer:
         self._chance = chance
         self._clock = clock
         self.judged = judged
+        self.advise = advise
         self._captured: frozenset[str] = frozenset()
         self._wanted: frozenset[str] = frozenset()
         self._is_told = False

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from agent.kube.announcer import GONE, Writer
+from agent.kube.announcer import GONE, Advice, Writer
 from agent.kube.client import ApiFailed
 from agent.kube.conditions import Finding, correction
 from agent.kube.marks import MERGE_PATCH
@@ -25,6 +25,10 @@ log = logger()
 # From the shortest to twice as much more, by chance.
 PAUSE_SECONDS: Final = 10.0
 WRITES_PER_SECOND: Final = 20
+
+
+async def _no_advice() -> Sequence[Problem]:
+    return ()
 
 
 class ConditionWriter:
@@ -44,27 +48,39 @@ class ConditionWriter:
         self._chance = chance
         self._clock = clock
         self._problems: Sequence[Problem] | None = None
+        self._advice: Advice = _no_advice
+        self._advised: frozenset[Problem] = frozenset()
         self.fault = ""
 
     def judged(self, problems: Sequence[Problem]) -> None:
         """What is wrong with policies that can be read, by their titles."""
         self._problems = problems
 
+    def advise(self, advice: Advice) -> None:
+        """Who finds the policies without effect."""
+        self._advice = advice
+
     async def run(self) -> None:
         """For ever."""
         while True:
             await trio.sleep(PAUSE_SECONDS * (1 + 2 * self._chance()))
             if self._problems is not None:
-                await self._write(self._problems)
+                await self._write(self._problems, await self._lasting_advice())
 
-    async def _write(self, problems: Sequence[Problem]) -> None:
-        by_title: dict[str, list[Problem]] = {}
-        for problem in problems:
-            by_title.setdefault(problem.object, []).append(problem)
+    async def _lasting_advice(self) -> list[Problem]:
+        """What was found the last time too: pods come and go in a rollout."""
+        found = await self._advice()
+        before, self._advised = self._advised, frozenset(found)
+        return [each for each in found if each in before]
+
+    async def _write(
+        self, problems: Sequence[Problem], advice: Sequence[Problem]
+    ) -> None:
+        wrong, idle = _by_title(problems), _by_title(advice)
         fault = ""
         for found in list(self._findings()):
-            own = by_title.get(found.title, ())
-            body = correction(found, own, self._clock())
+            own, warnings = wrong.get(found.title, ()), idle.get(found.title, ())
+            body = correction(found, own, self._clock(), warnings)
             if body is None:
                 continue
             path = f"{found.standing.path}/status"
@@ -78,3 +94,10 @@ class ConditionWriter:
         if fault and fault != self.fault:
             log.warning("conditions not written", reason=fault)
         self.fault = fault
+
+
+def _by_title(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
+    found: dict[str, list[Problem]] = {}
+    for problem in problems:
+        found.setdefault(problem.object, []).append(problem)
+    return found

@@ -3,7 +3,8 @@ What a policy object's status says of us: the condition `podlock.io/Accepted`. P
 
 Every agent reads all policies and finds the same wrong with them, so any agent may
 write it, and whoever comes second finds it written. Only what is wrong is told, and
-that it is no more: an object that nobody ever complained of is left alone.
+that it is no more: an object that nobody ever complained of is left alone. A policy
+without effect is accepted, with a message.
 Source: Kubernetes API conventions, "Typical status properties".
 """
 
@@ -24,6 +25,7 @@ CONDITION: Final = "podlock.io/Accepted"
 ACCEPTED: Final = "Accepted"
 NOT_WHOLE: Final = "NotWhollyEnforced"
 UNREADABLE: Final = "Unreadable"
+WITHOUT_EFFECT: Final = "WithoutEffect"
 MAX_MESSAGE: Final = 2048  # Kubernetes takes 32 KiB
 # What makes two conditions say the same; a generation that is older says less.
 _SAID: Final = ("status", "reason", "message", "observedGeneration")
@@ -76,7 +78,10 @@ def standing_of(item: Item, served: Served) -> Standing | None:
 
 
 def correction(
-    found: Finding, problems: Sequence[Problem], now: datetime
+    found: Finding,
+    problems: Sequence[Problem],
+    now: datetime,
+    warnings: Sequence[Problem] = (),
 ) -> bytes | None:
     """
     A merge patch of the status, or None where it is right.
@@ -86,9 +91,11 @@ def correction(
     standing = found.standing
     ours = next((c for c in standing.conditions if c.get("type") == CONDITION), None)
     told = found.faults or problems
-    if not told and (ours is None or ours.get("status") == "True"):
-        return None
-    wanted = _condition(found, told, now)
+    if not told and not warnings:
+        silent = ours is None or (ours.get("status") == "True" and not _warns(ours))
+        if silent:
+            return None
+    wanted = _condition(found, told, now, warnings)
     if ours is not None and all(ours.get(name) == wanted[name] for name in _SAID):
         return None
     if ours is not None and ours.get("status") == wanted["status"]:
@@ -102,15 +109,22 @@ def correction(
     )
 
 
+def _warns(condition: Mapping[str, Any]) -> bool:
+    return bool(condition.get("message"))
+
+
 def _condition(
-    found: Finding, told: Sequence[Problem], now: datetime
+    found: Finding,
+    told: Sequence[Problem],
+    now: datetime,
+    warnings: Sequence[Problem],
 ) -> dict[str, object]:
-    reason = NOT_WHOLE if told else ACCEPTED
+    reason = NOT_WHOLE if told else WITHOUT_EFFECT if warnings else ACCEPTED
     return {
         "type": CONDITION,
         "status": "False" if told else "True",
         "reason": UNREADABLE if found.faults else reason,
-        "message": _message(told),
+        "message": _message([*told, *warnings]),
         "observedGeneration": found.standing.generation,
         "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -70,7 +70,7 @@ def read_documents(documents: Iterable[tuple[str, object]]) -> Objects:
     """Objects, each with the place where it is written. Raises: InvalidManifests."""
     problems: list[Problem] = []
     merged: dict[ObjectKey, KubeObject] = {}
-    for source, document in _with_pods(documents):
+    for source, document in with_pods(documents):
         reading = read(document, source)
         problems += [fault.problem for fault in reading.faults]
         for key, value in reading.objects:
@@ -83,7 +83,7 @@ def read_documents(documents: Iterable[tuple[str, object]]) -> Objects:
     return collect([merged[key] for key in sorted(merged)])
 
 
-def _with_pods(
+def with_pods(
     documents: Iterable[tuple[str, object]],
 ) -> Iterator[tuple[str, object]]:
     """The same, with a pod in the place of what would make pods."""
@@ -91,7 +91,7 @@ def _with_pods(
         if isinstance(document, dict) and document.get("kind") == "List":
             items = document.get("items")
             if isinstance(items, list):
-                yield from _with_pods((source, item) for item in items)
+                yield from with_pods((source, item) for item in items)
                 continue
         yield source, _pod_of(document) or document
 

@@ -7,8 +7,9 @@ refuse. An admission webhook can answer by `read` alone, one object at a time.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import yaml
@@ -17,10 +18,13 @@ from agent.identity.spiffe import TrustDomain
 from agent.kube.documents import InvalidManifest, parse_documents
 from agent.kube.manifests import ManifestSet
 from agent.kube.objects import read
+from agent.kube.offline import with_pods
 from agent.policy.compiler import InboundDefaults
 from agent.policy.problem import Problem
 from agent.policy.schema import definitions
+from agent.workload.model import Objects, Workload
 from agent.workload.policies import PolicyBook
+from agent.workload.without_effect import EffectJudge
 
 _HEADER: Final = "# Made by `podlock policy crds`; a test keeps it so.\n"
 
@@ -57,15 +61,17 @@ def validate(
             count += len(reading.objects)
             errors += [fault.problem for fault in reading.faults]
     change = ManifestSet().update(files)
-    book = PolicyBook(
-        trust_domain or TrustDomain("cluster.local"), defaults or InboundDefaults()
-    )
+    trust_domain = trust_domain or TrustDomain("cluster.local")
+    defaults = defaults or InboundDefaults()
+    book = PolicyBook(trust_domain, defaults)
     rules = book.rules(change.objects)
     warnings = [*change.problems, *rules.problems]
     namespaces = {item.name: item for item in change.objects.namespaces}
     for pod in change.objects.workloads:
         _, faults = book.compile(pod, namespaces.get(pod.namespace), rules)
         warnings += faults
+    judge = EffectJudge(trust_domain, defaults.root_namespace)
+    warnings += judge(_with_templates(files, change.objects), whole=False)
     refused = set(errors)
     told = tuple(item for item in dict.fromkeys(warnings) if item not in refused)
     # A file that cannot be read at all is an error, which ManifestSet words its way.
@@ -73,6 +79,21 @@ def validate(
     return Validation(
         count, tuple(errors), tuple(item for item in told if item.object not in broken)
     )
+
+
+def _with_templates(files: Mapping[str, bytes], objects: Objects) -> Objects:
+    """The objects, with a pod for each that a controller would make of a template."""
+    documents: list[tuple[str, object]] = []
+    for path, data in files.items():
+        with contextlib.suppress(InvalidManifest):
+            documents += [(path, item.value) for item in parse_documents(data)]
+    pods = {
+        key: value
+        for source, document in with_pods(documents)
+        for key, value in read(document, source).objects
+        if isinstance(value, Workload)
+    }
+    return replace(objects, workloads=tuple(pods.values()))
 
 
 def definitions_as_yaml() -> dict[str, str]:

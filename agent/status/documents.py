@@ -153,6 +153,7 @@ class Status(TypedDict):
     counts: dict[str, int]
     audited: list[Audited]
     problems: list[Problem]
+    warnings: list[Problem]  # policies that are valid and change nothing
 
 
 class Workload(TypedDict):

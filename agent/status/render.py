@@ -75,7 +75,8 @@ def _status(document: Document, now: float) -> RenderableType:
         Text(),
         workers,
         *_audited(document["audited"], now),
-        *_problems(document["problems"]),
+        *_problems(document["problems"], "problem in"),
+        *_problems(document.get("warnings", []), "without effect"),
     )
 
 
@@ -122,11 +123,11 @@ def _same_node(same_node: Mapping[str, Any]) -> str:
     return f"tunnel, not direct: {plain(reason)}" if reason else "tunnel"
 
 
-def _problems(problems: list[Mapping[str, Any]]) -> list[RenderableType]:
+def _problems(problems: list[Mapping[str, Any]], heading: str) -> list[RenderableType]:
     if not problems:
         return []
     rows = ((each["object"], each["field"], each["message"]) for each in problems)
-    return [Text(), table(("problem in", "field", "message"), rows)]
+    return [Text(), table((heading, "field", "message"), rows)]
 
 
 def _workloads(document: Document, _now: float) -> RenderableType:

@@ -119,6 +119,9 @@ class FakeAnnouncer:
     def judged(self, problems: Sequence[Problem]) -> None:
         self.policies = list(problems)
 
+    def advise(self, advice: object) -> None:
+        self.advice = advice
+
     def captured(self, pod: Workload, note: str) -> None:
         self.told.append(f"captured {pod.key}: {note}")
 

@@ -47,8 +47,23 @@ def test_an_object_that_asks_for_too_much(
         "is HTTP, which is not enforced here",
         "1 findings",
     ]
-    told = {"well": False, "findings": [problem], "notes": []}
+    told = {"well": False, "findings": [problem], "notes": [], "warnings": []}
     assert json.loads(data.stdout) == told
+
+
+def test_a_policy_without_effect(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warning, which is no finding: its pods may come tomorrow."""
+    warning = {"object": "Server shop/api", "field": "spec.podSelector", "message": "m"}
+    answering(monkeypatch, not_ready_because=[], problems=[], warnings=[warning])
+
+    text, data = type_("check"), type_("check", "--json")
+
+    assert text.exit_code == data.exit_code == 0
+    assert text.stdout.splitlines() == [
+        "warning: Server shop/api: spec.podSelector: m",
+        "nothing is wrong, 1 warnings",
+    ]
+    assert json.loads(data.stdout)["warnings"] == [warning]
 
 
 def test_the_agent_itself(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:

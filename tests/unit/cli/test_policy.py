@@ -113,3 +113,39 @@ def test_a_configured_federated_domain_has_no_warning(
     config.write_text("federation: {domains: []}\n")
     told = type_("policy", "validate", "--strict", "--config", config, manifest)
     assert told.exit_code == 1
+
+
+def test_a_policy_without_effect(type_: Type, tmp_path: Path) -> None:
+    """A warning, by which --strict fails."""
+    api = {"metadata": {"labels": {"app": "api"}}, "spec": {}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "api", "namespace": "shop"},
+        "spec": {"template": api},
+    }
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "api", "namespace": "shop", "labels": {"app": "api"}},
+        "spec": {},
+    }
+    server = {
+        "apiVersion": "policy.linkerd.io/v1beta3",
+        "kind": "Server",
+        "metadata": {"name": "api", "namespace": "shop"},
+        "spec": {"podSelector": {"matchLabels": {"app": "api"}}, "port": 80},
+    }
+    manifest = tmp_path / "all.yaml"
+    for made in (pod, deployment):
+        manifest.write_text(yaml.safe_dump_all([made, server]))
+        assert "podSelector" not in type_("policy", "validate", manifest).stdout
+    manifest.write_text(yaml.safe_dump_all([pod, server]))
+    assert type_("policy", "validate", "--strict", manifest).exit_code == 0
+
+    server["spec"] = {"podSelector": {"matchLabels": {"app": "apj"}}, "port": 80}
+    manifest.write_text(yaml.safe_dump_all([deployment, server]))
+    told = type_("policy", "validate", "--strict", manifest)
+    assert told.exit_code == 1
+    assert "warning: Server shop/api: spec.podSelector: matches no pod" in told.stdout
+    assert type_("policy", "validate", manifest).exit_code == 0

@@ -126,6 +126,32 @@ class TestCorrection:
         assert (condition["status"], condition["reason"]) == ("True", "Accepted")
         assert self.patched(found(condition)) is None
 
+    def test_without_effect(self) -> None:
+        """Accepted, with a message; which goes when the policy has an effect."""
+        warning = Problem(WRONG.object, "spec.podSelector", "matches no pod")
+        body = correction(found(THEIRS), (), NOW, [warning])
+        assert body is not None
+        _, condition = json.loads(body)["status"]["conditions"]
+        assert (condition["status"], condition["reason"]) == ("True", "WithoutEffect")
+        assert condition["message"] == "spec.podSelector: matches no pod"
+        assert correction(found(condition), (), NOW, [warning]) is None
+
+        (after,) = self.patched(found(condition))["status"]["conditions"]
+        assert (after["reason"], after["message"]) == ("Accepted", "")
+        assert after["lastTransitionTime"] == condition["lastTransitionTime"]
+
+    def test_wrong_and_without_effect(self) -> None:
+        """Not accepted; both are in the message."""
+        warning = Problem(WRONG.object, "spec.podSelector", "matches no pod")
+        body = correction(found(), [WRONG], NOW, [warning])
+        assert body is not None
+        (condition,) = json.loads(body)["status"]["conditions"]
+        assert (condition["status"], condition["reason"]) == (
+            "False",
+            "NotWhollyEnforced",
+        )
+        assert condition["message"].endswith("; spec.podSelector: matches no pod")
+
     def test_unreadable(self) -> None:
         """Says so, and what stays in force."""
         patch = self.patched(found(faults=(WRONG, Problem("", "", "it stays"))))
@@ -175,6 +201,27 @@ async def test_written_in_its_turn(autojump_clock: MockClock) -> None:
     await run(api, 60, None)
     assert api.sent == []
     await run(api, 2.5 * condition_writer.PAUSE_SECONDS, [WRONG])
+    assert api.sent == [f"{PATH}/status"]
+
+
+async def test_without_effect_in_two_looks(autojump_clock: MockClock) -> None:
+    """In a rollout there is no pod for a moment; that is not written."""
+    api, warning = Api(), Problem(WRONG.object, "spec.podSelector", "matches no pod")
+    said = iter([[warning], [], [warning], [warning], []])
+
+    async def advice() -> list[Problem]:
+        return next(said)
+
+    writer = ConditionWriter(
+        api, lambda: [found()], chance=lambda: 0.5, clock=lambda: NOW
+    )
+    writer.judged([])
+    writer.advise(advice)
+    with trio.move_on_after(2 * 3.5 * condition_writer.PAUSE_SECONDS):
+        await writer.run()
+    assert api.sent == []
+    with trio.move_on_after(2 * 1.5 * condition_writer.PAUSE_SECONDS):
+        await writer.run()
     assert api.sent == [f"{PATH}/status"]
 
 

@@ -121,6 +121,7 @@ def status() -> dict[str, Any]:
         "problems": [
             {"object": "Pod shop/x", "field": "metadata.name", "message": "expected"}
         ],
+        "warnings": [],
     }
 
 
