@@ -27,6 +27,10 @@ from agent.identity.trust import Trust
 from agent.proxy import instructions
 
 
+def _nothing() -> None:
+    """Nothing depends on it."""
+
+
 class Allegiance:
     """
     The state of it, and the steps that change it.
@@ -54,6 +58,7 @@ class Allegiance:
         self._note = note
         self._clock = clock
         self._credentials: dict[SpiffeId, Credential] = {}
+        self.on_trust: Callable[[], None] = _nothing
         self._told_outdated: set[RevocationList] = set()
 
     def want(self, identities: AbstractSet[SpiffeId]) -> None:
@@ -81,6 +86,7 @@ class Allegiance:
         anchors, tainted = len(trust.bundle.anchors), len(trust.tainted)
         text = f"version {trust.version}: {anchors} trust anchors, {tainted} tainted"
         self._note("trust", str(self._config.trust_domain), text)
+        self.on_trust()
 
     def install(self, credential: Credential) -> None:
         """New handshakes present this from now on."""

@@ -31,6 +31,7 @@ from agent.config import Config
 from agent.errors import KernelError
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
+from agent.identity.spiffe import TrustDomain
 from agent.kube.manifests import Change
 from agent.log import logger
 from agent.policy.problem import Problem
@@ -111,6 +112,26 @@ class Control:
         self.direct = direct(self._note, self._record) if direct else None
         self._effects = EffectJudge(config.trust_domain, config.policy.root_namespace)
         self._announcer.advise(self.without_effect)
+        self.allegiance.on_trust = self._federate
+
+    @property
+    def federated(self) -> frozenset[TrustDomain]:
+        """The foreign trust domains of the configuration and of the trust in force."""
+        trust = self.allegiance.trust
+        bundles = trust.federated if trust else ()
+        return frozenset(
+            {item.trust_domain for item in self.config.federation.domains}
+            | {bundle.trust_domain for bundle in bundles}
+        )
+
+    def _federate(self) -> None:
+        """The trust changed: warnings about foreign names depend on its domains."""
+        gone = set(self.view.policy_problems)
+        self.view = self._registry.federate(self.view, self.objects, self.federated)
+        others = (each for each in self.problems if each not in gone)
+        self.problems = (*others, *self.view.policy_problems)
+        if self.loaded:
+            self._announcer.judged(self.view.policy_problems)
 
     async def without_effect(self) -> tuple[Problem, ...]:
         """Policies that change nothing, while all objects are known."""

@@ -130,6 +130,7 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
             config.policy.cluster_networks,
             config.policy.root_namespace,
             frozenset(item.trust_domain for item in config.federation.domains),
+            only_pods=config.identity.workload_api is None,
         ),
         by_mark=config.kubernetes.is_used,
     )

@@ -222,6 +222,8 @@ class ControlReporter:
                 "default_inbound": policy.default_inbound,
                 "cluster_networks": [str(net) for net in policy.cluster_networks],
                 "root_namespace": policy.root_namespace,
+                "federated": sorted(map(str, control.federated)),
+                "only_pods": control.config.identity.workload_api is None,
             },
             "unreadable": {
                 "linkerd": _pairs(control.objects.linkerd.unreadable_servers),

@@ -28,7 +28,11 @@ def setting_of(config: Config) -> Setting:
     policy = config.policy
     federated = frozenset(item.trust_domain for item in config.federation.domains)
     defaults = InboundDefaults(
-        default, policy.cluster_networks, policy.root_namespace, federated
+        default,
+        policy.cluster_networks,
+        policy.root_namespace,
+        federated,
+        only_pods=config.identity.workload_api is None,
     )
     return Setting(config.trust_domain, defaults)
 
@@ -57,6 +61,8 @@ def live(socket: Path) -> Survey:
         DefaultPolicy(setting["default_inbound"]),
         tuple(ipaddress.ip_network(text) for text in setting["cluster_networks"]),
         setting["root_namespace"],
+        frozenset(TrustDomain(text) for text in setting.get("federated", ())),
+        only_pods=setting.get("only_pods", True),
     )
     return Survey.of(
         replace(objects, linkerd=linkerd, istio=istio),

@@ -65,6 +65,9 @@ def validate(
     defaults = defaults or InboundDefaults()
     book = PolicyBook(trust_domain, defaults)
     rules = book.rules(change.objects)
+    closed = rules.istio.unreadable - change.objects.istio.unreadable
+    titles = {title for title, _ in closed}
+    errors += [problem for problem in rules.problems if problem.object in titles]
     warnings = [*change.problems, *rules.problems]
     namespaces = {item.name: item for item in change.objects.namespaces}
     for pod in change.objects.workloads:

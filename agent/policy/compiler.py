@@ -62,6 +62,8 @@ class InboundDefaults:
     root_namespace: str = DEFAULT_ROOT_NAMESPACE
     federated: frozenset[TrustDomain] = frozenset()
     """Foreign trust domains that the configuration names: for warnings only."""
+    only_pods: bool = True
+    """Whether our own identities are pods' only; see `istio_remarks.Domains`."""
 
 
 def compile_inbound(

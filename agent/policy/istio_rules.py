@@ -16,9 +16,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from agent.identity.spiffe import SCHEME, SpiffeId, TrustDomain
+from agent.identity.spiffe import TrustDomain
 from agent.policy.istio import (
-    PRINCIPAL_KEY,
     AuthorizationPolicy,
     Condition,
     From,
@@ -27,6 +26,7 @@ from agent.policy.istio import (
     Source,
     pattern,
 )
+from agent.policy.istio_remarks import CLUSTER_LOCAL, Domains, remarks
 from agent.policy.match import (
     Attribute,
     Constraint,
@@ -36,11 +36,8 @@ from agent.policy.match import (
     TextForm,
     Value,
 )
-from agent.policy.objects import host_bits, parse_network
+from agent.policy.objects import parse_network
 from agent.policy.problem import Problem
-
-CLUSTER_LOCAL: Final = "cluster.local"
-"""What Istio's policies call the mesh's own trust domain, whatever its name."""
 
 _IDENTITY: Final = frozenset(
     {
@@ -67,6 +64,8 @@ class TranslatedPolicy:
     policy: AuthorizationPolicy
     rules: tuple[Rule, ...]
     problems: tuple[Problem, ...]
+    refused: bool = False
+    """By one of the problems: it counts as one that cannot be read."""
 
     @property
     def is_enforceable(self) -> bool:
@@ -74,10 +73,9 @@ class TranslatedPolicy:
         return self.policy.spec.action in ("ALLOW", "DENY")
 
 
-def translate(
-    policy: AuthorizationPolicy, trust_domain: TrustDomain
-) -> TranslatedPolicy:
-    """The rules of one policy, in its order; `trust_domain` is our own."""
+def translate(policy: AuthorizationPolicy, domains: Domains) -> TranslatedPolicy:
+    """The rules of one policy, in its order."""
+    trust_domain = domains.own
     names = _Names(policy.namespace, trust_domain)
     title, action = policy.title, policy.spec.action
     if action not in ("ALLOW", "DENY"):
@@ -87,9 +85,12 @@ def translate(
         return TranslatedPolicy(policy, (), (Problem(title, "spec.action", message),))
     rules: list[Rule] = []
     problems: list[Problem] = []
+    refused = False
     for number, written in enumerate(policy.spec.rules):
         path = f"spec.rules[{number}]"
-        problems += _remarks(policy, written, path)
+        opens, found = remarks(policy, written, path, domains)
+        problems += found
+        refused = refused or opens
         needs_http = list(_needs_http(written, path))
         terms = tuple(_terms(written, path, names))
         if needs_http:
@@ -100,7 +101,7 @@ def translate(
             rules.append(Rule(title, path, terms))
         if action == "ALLOW" and any(_admits_plaintext(term) for term in terms):
             problems.append(_plaintext(title, path))
-    return TranslatedPolicy(policy, tuple(rules), tuple(problems))
+    return TranslatedPolicy(policy, tuple(rules), tuple(problems), refused)
 
 
 def _needs_http(rule: PolicyRule, path: str) -> Iterator[str]:
@@ -313,47 +314,3 @@ def _plaintext(title: str, path: str) -> Problem:
         'does; add principals: ["*"] to demand mutual TLS'
     )
     return Problem(title, f"{path}.from", message)
-
-
-def _remarks(
-    policy: AuthorizationPolicy, rule: PolicyRule, path: str
-) -> Iterator[Problem]:
-    """What is allowed and probably not meant."""
-    for place, text in _principals(rule, path):
-        if "*" not in text and SpiffeId.parse(f"{SCHEME}{text}").namespace is None:
-            message = (
-                f"{text} is no pod's identity, which is "
-                "TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT; it matches no pod"
-            )
-            yield Problem(policy.title, place, message)
-    for place, text in _addresses(rule, path):
-        network = host_bits(text)
-        if network is not None:
-            message = f"{text} has host bits; {network} holds"
-            yield Problem(policy.title, place, message)
-
-
-def _principals(rule: PolicyRule, path: str) -> Iterator[tuple[str, str]]:
-    for number, item in enumerate(rule.from_ or ()):
-        place = f"{path}.from[{number}].source"
-        for text in item.source.principals:
-            yield f"{place}.principals", text
-        for text in item.source.not_principals:
-            yield f"{place}.notPrincipals", text
-    for number, condition in enumerate(rule.when):
-        if condition.key == PRINCIPAL_KEY:
-            for text in (*condition.values, *condition.not_values):
-                yield f"{path}.when[{number}]", text
-
-
-def _addresses(rule: PolicyRule, path: str) -> Iterator[tuple[str, str]]:
-    for number, item in enumerate(rule.from_ or ()):
-        place = f"{path}.from[{number}].source"
-        for text in item.source.ip_blocks:
-            yield f"{place}.ipBlocks", text
-        for text in item.source.not_ip_blocks:
-            yield f"{place}.notIpBlocks", text
-    for number, condition in enumerate(rule.when):
-        if condition.key.endswith(".ip") and condition.is_enforceable:
-            for text in (*condition.values, *condition.not_values):
-                yield f"{path}.when[{number}]", text

@@ -10,13 +10,14 @@ agent.memo), so one changed policy makes anew what it is part of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from agent.identity.spiffe import TrustDomain
 from agent.memo import Memo
 from agent.policy.index import RuleSet
 from agent.policy.istio import EVERY_NAMESPACE, AuthorizationPolicy, IstioPolicies
+from agent.policy.istio_remarks import Domains
 from agent.policy.istio_rules import TranslatedPolicy, translate
 from agent.policy.peer_authentication import (
     PeerAuthentications,
@@ -115,12 +116,22 @@ class IstioResolver:
     """Makes IstioRules of the objects, and keeps what did not change."""
 
     def __init__(
-        self, trust_domain: TrustDomain, root_namespace: str = DEFAULT_ROOT_NAMESPACE
+        self,
+        trust_domain: TrustDomain,
+        root_namespace: str = DEFAULT_ROOT_NAMESPACE,
+        federated: frozenset[TrustDomain] = frozenset(),
+        *,
+        only_pods: bool = True,
     ) -> None:
-        self._trust_domain = trust_domain
+        """See `istio_remarks.Domains`."""
+        self._domains = Domains(trust_domain, federated, only_pods)
         self._root = root_namespace
         self._translated = Memo(translate)
         self._scopes = Memo(_scope)
+
+    def federate(self, federated: frozenset[TrustDomain]) -> None:
+        """These foreign trust domains there are from now on: for warnings only."""
+        self._domains = replace(self._domains, federated=federated)
 
     def resolve(
         self, policies: IstioPolicies, services: Iterable[ServiceName] = ()
@@ -131,9 +142,12 @@ class IstioResolver:
         wide: dict[str, list[TranslatedPolicy]] = {}
         selecting: SelectorIndex[TranslatedPolicy] = SelectorIndex()
         of_services: dict[ServiceName, list[TranslatedPolicy]] = {}
+        refused: set[tuple[str, str]] = set()
         for policy in sorted(policies.authorization_policies, key=_name):
-            made = self._translated(policy.title, policy, self._trust_domain)
+            made = self._translated(policy.title, policy, self._domains)
             problems += made.problems
+            if made.refused:
+                refused.add((policy.title, policy.namespace))
             if not made.is_enforceable:
                 continue
             spec = policy.spec
@@ -159,7 +173,7 @@ class IstioResolver:
             selecting=selecting,
             of_services={name: tuple(items) for name, items in of_services.items()},
             root_namespace=self._root,
-            unreadable=policies.unreadable,
+            unreadable=policies.unreadable | refused,
             scopes=self._scopes,
         )
         return rules, (*problems, *of_peers)

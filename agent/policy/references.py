@@ -97,6 +97,10 @@ class LinkerdResolver:
         self._servers = Memo(self._server_authorization)
         self._ports = Memo(_port_policy)
 
+    def federate(self, federated: frozenset[TrustDomain]) -> None:
+        """These foreign trust domains there are from now on: for warnings only."""
+        self._known = (self._trust_domain, *sorted(federated))
+
     def resolve(
         self, policies: LinkerdPolicies
     ) -> tuple[LinkerdRules, tuple[Problem, ...]]:

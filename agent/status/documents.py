@@ -320,10 +320,17 @@ class Seen(TypedDict):
 
 
 class Setting(TypedDict):
+    """
+    `federated`: foreign trust domains, of the configuration or the identity service.
+    `only_pods`: identities of the own trust domain are pods' only.
+    """
+
     trust_domain: str
     default_inbound: str
     cluster_networks: list[str]
     root_namespace: str
+    federated: list[str]
+    only_pods: bool
 
 
 class Unreadable(TypedDict):

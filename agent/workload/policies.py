@@ -36,11 +36,25 @@ class PolicyBook:
     def __init__(self, trust_domain: TrustDomain, defaults: InboundDefaults) -> None:
         self._defaults = defaults
         self._linkerd = LinkerdResolver(trust_domain, defaults.federated)
-        self._istio = IstioResolver(trust_domain, defaults.root_namespace)
+        self._istio = IstioResolver(
+            trust_domain,
+            defaults.root_namespace,
+            defaults.federated,
+            only_pods=defaults.only_pods,
+        )
+        self._federated = defaults.federated
         self._seen: tuple[LinkerdPolicies, IstioPolicies, tuple[Service, ...]] | None
         self._seen = None
         self._rules = Rules()
         self._fresh = False
+
+    def federate(self, federated: frozenset[TrustDomain]) -> None:
+        """These foreign trust domains there are beside the configuration's."""
+        federated |= self._defaults.federated
+        if federated != self._federated:
+            self._federated, self._seen = federated, None
+            self._linkerd.federate(federated)
+            self._istio.federate(federated)
 
     def rules(self, objects: Objects) -> Rules:
         """The rules of `objects`; the same object as before where nothing changed."""

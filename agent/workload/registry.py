@@ -113,6 +113,20 @@ class Registry:
             ),
         )
 
+    def federate(
+        self, view: NodeView, objects: Objects, federated: frozenset[TrustDomain]
+    ) -> NodeView:
+        """
+        The view of the same `objects` while these foreign trust domains are known:
+        nothing but warnings differs.
+        """
+        self._book.federate(federated)
+        self._rules = self._book.rules(objects)
+        gone, new = set(view.policy_problems), self._rules.problems
+        others = (each for each in view.problems if each not in gone)
+        problems = tuple(dict.fromkeys((*others, *new)))
+        return replace(view, policy_problems=new, problems=problems)
+
     def policy_of(self, pod: Workload) -> InboundPolicy:
         """
         What judges connections to a pod of the last view, on whichever node it runs.

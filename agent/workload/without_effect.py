@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from agent.identity.spiffe import TrustDomain
 from agent.policy import without_effect as judge
+from agent.policy.istio_remarks import Domains
 from agent.policy.istio_rules import translate
 from agent.policy.population import Population
 from agent.policy.problem import Problem
@@ -53,7 +54,7 @@ class EffectJudge:
         rules, _ = LinkerdResolver(self._trust_domain).resolve(objects.linkerd)
         yield from judge.of_authorizations(rules)
         translated = (
-            (policy, translate(policy, self._trust_domain).rules)
+            (policy, translate(policy, Domains(self._trust_domain)).rules)
             for policy in objects.istio.authorization_policies
         )
         yield from judge.of_rules(translated, self._root)

@@ -14,11 +14,14 @@ from agent.identity.authority import Authority, create_issuer
 from agent.identity.bundle import Bundle
 from agent.identity.crl import RevocationList
 from agent.identity.crl_files import CrlNews
-from agent.identity.spiffe import SpiffeId
+from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust
+from agent.kube.manifests import Change
+from agent.kube.offline import read_documents
 from agent.proxy import instructions
 from agent.workload.connection import TrustInstalled
 from tests.unit.app.test_control import TD, Bench, pod
+from tests.unit.authz.samples import policy, shop
 from tests.unit.identity.crls import crl
 from tests.unit.identity.parts import anchor_at, credential_for
 
@@ -139,3 +142,65 @@ class TestTrust:
         control.allegiance.adopt(Trust(6, BUNDLE, tainted=names, retiring=names))
         told = ControlReporter(control)._certificates()
         assert told["bundle"][0]["state"] == "tainted"
+
+
+class TestFederatedDomains:
+    """Of the identity service: names of theirs are names that a client can have."""
+
+    PARTNER = TrustDomain("partner.example")
+    THEIRS = Bundle.parse(PARTNER, anchor_at(NOW, td=PARTNER).certificate_pem)
+
+    def adopt(self, bench: Bench) -> None:
+        documents = [
+            *shop(),
+            policy(
+                "MeshTLSAuthentication",
+                "shop/partner",
+                identities=["spiffe://partner.example/ns/shop/sa/web"],
+            ),
+            {
+                "apiVersion": "security.istio.io/v1",
+                "kind": "AuthorizationPolicy",
+                "metadata": {"name": "partner", "namespace": "shop"},
+                "spec": {
+                    "rules": [
+                        {"from": [{"source": {"principals": ["partner.example/vm/1"]}}]}
+                    ]
+                },
+            },
+        ]
+        objects = read_documents(("test", document) for document in documents)
+        bench.control.adopt(Change(objects, (), True))
+
+    def test_warnings_go_and_come(self, bench: Bench) -> None:
+        """In the status and in what is written into policies, with the trust."""
+        self.adopt(bench)
+        control = bench.control
+        titles = {problem.object for problem in bench.announced.policies}
+        assert titles == {
+            "MeshTLSAuthentication shop/partner",
+            "Istio AuthorizationPolicy shop/partner",
+        }
+        assert titles <= {problem.object for problem in control.problems}
+
+        control.allegiance.adopt(Trust(5, BUNDLE, federated=(self.THEIRS,)))
+        assert bench.announced.policies == []
+        assert not titles & {problem.object for problem in control.problems}
+        self.adopt(bench)
+        assert bench.announced.policies == []
+
+        control.allegiance.adopt(Trust(6, BUNDLE))
+        assert len(bench.announced.policies) == 2
+
+    def test_before_any_object(self, bench: Bench) -> None:
+        """The trust may come first."""
+        bench.control.allegiance.adopt(Trust(5, BUNDLE, federated=(self.THEIRS,)))
+        self.adopt(bench)
+        assert bench.announced.policies == []
+
+    async def test_commands_know_them(self, bench: Bench) -> None:
+        """`authz` warns by the domains that the agent knows."""
+        bench.control.allegiance.adopt(Trust(5, BUNDLE, federated=(self.THEIRS,)))
+        told = await ControlReporter(bench.control).document("objects")
+        assert told["setting"]["federated"] == ["partner.example"]
+        assert told["setting"]["only_pods"] is True

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from agent.authz.seen import Seen
+from agent.cli.authz_source import live
 from agent.kube.export import manifests
 from agent.kube.offline import read_documents
 from agent.status import client, flows
@@ -39,6 +40,7 @@ class FakeAgent:
     def __init__(self) -> None:
         self.seen = Seen(0)
         self.documents = shop(*api_policy("web"))
+        self.federated: list[str] = []
 
     def fetch(self, path: Path, name: str, *_: object) -> dict[str, Any]:
         if name == "seen":
@@ -52,6 +54,7 @@ class FakeAgent:
                     "default_inbound": "deny",
                     "cluster_networks": ["10.0.0.0/8"],
                     "root_namespace": "istio-system",
+                    "federated": self.federated,
                 },
                 "unreadable": {"linkerd": [], "istio": []},
                 "manifests": list(manifests(objects)),
@@ -145,6 +148,21 @@ class TestCheck:
         assert "default-inbound-policy deny" in result.stdout or "default deny" in (
             result.stdout
         )
+
+    def test_a_federated_identity(self, type_: Type, agent: FakeAgent) -> None:
+        """Allowed by a policy that then is not said to match nobody."""
+        partner = "spiffe://partner.example/ns/shop/sa/web"
+        api = api_policy("web")
+        api[1]["spec"] = {"identities": [partner]}
+        agent.documents = shop(*api)
+        agent.federated = ["partner.example"]
+        words = ("check", "--from", partner, "--to", "api", "--port", 80)
+        result = type_("authz", *words, "--socket", "/s")
+        assert result.exit_code == 0
+        survey = live(Path("/s"))
+        assert survey.problems == ()
+        agent.federated = []
+        assert "matches no workload" in str(live(Path("/s")).problems[0])
 
     def test_no_agent(self, type_: Type, tmp_path: Path) -> None:
         """2, not the 1 that means denied."""

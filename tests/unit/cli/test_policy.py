@@ -149,3 +149,19 @@ def test_a_policy_without_effect(type_: Type, tmp_path: Path) -> None:
     assert told.exit_code == 1
     assert "warning: Server shop/api: spec.podSelector: matches no pod" in told.stdout
     assert type_("policy", "validate", manifest).exit_code == 0
+
+
+def test_a_deny_of_no_identity(type_: Type, tmp_path: Path) -> None:
+    """Refused: it would keep nobody out."""
+    manifest = tmp_path / "deny.yaml"
+    source = {"source": {"principals": ["cluster.local/foo/sa/client"]}}
+    policy = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "deny", "namespace": "shop"},
+        "spec": {"action": "DENY", "rules": [{"from": [source]}]},
+    }
+    manifest.write_text(yaml.safe_dump(policy))
+    told = type_("policy", "validate", manifest)
+    assert told.exit_code == 1
+    assert "error: Istio AuthorizationPolicy shop/deny: spec.rules[0]" in told.stdout

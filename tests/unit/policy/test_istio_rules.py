@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from agent.identity.spiffe import SpiffeId, TrustDomain
-from agent.policy.istio import AuthorizationPolicy
-from agent.policy.istio_rules import translate
+from agent.policy.istio import AuthorizationPolicy, IstioPolicies
+from agent.policy.istio_remarks import Domains
+from agent.policy.istio_rules import TranslatedPolicy, translate
+from agent.policy.istio_scope import IstioResolver
 from agent.policy.match import Facts
 from agent.policy.problem import Problem
 
@@ -23,7 +25,7 @@ def problems(spec: Any) -> tuple[Problem, ...]:
         "spec": spec,
     }
     policy = msgspec.convert(document, AuthorizationPolicy)
-    return translate(policy, TrustDomain("cluster.local")).problems
+    return translate(policy, Domains(TrustDomain("cluster.local"))).problems
 
 
 def rule(**parts: Any) -> dict[str, Any]:
@@ -88,10 +90,10 @@ def test_other_actions_are_reported(action: str) -> None:
 @pytest.mark.parametrize(
     ("source", "warned"),
     [
-        ({"notPrincipals": ["td/ns/a/sa/a"]}, True),
+        ({"notPrincipals": ["cluster.local/ns/a/sa/a"]}, True),
         ({"notNamespaces": ["a"]}, True),
         ({"notServiceAccounts": ["a"], "ipBlocks": ["10.0.0.0/8"]}, True),
-        ({"notPrincipals": ["td/ns/a/sa/a"], "principals": ["*"]}, False),
+        ({"notPrincipals": ["cluster.local/ns/a/sa/a"], "principals": ["*"]}, False),
         ({"ipBlocks": ["10.0.0.0/8"]}, False),
         ({"namespaces": ["a"]}, False),
     ],
@@ -156,7 +158,7 @@ def test_cluster_local_is_the_meshs_own_trust_domain() -> None:
     client = SpiffeId.parse("spiffe://corp.example/ns/foo/sa/client")
     facts = Facts.of(client, ip_address("10.0.0.1"), 80, None)
 
-    made = translate(policy, TrustDomain("corp.example"))
+    made = translate(policy, Domains(TrustDomain("corp.example")))
 
     assert made.problems == ()
     assert [any(term.matches(facts) for term in each.terms) for each in made.rules] == [
@@ -184,13 +186,79 @@ def test_a_name_that_nobody_can_have_is_refused(source: Any) -> None:
         problems({"action": "DENY", "rules": [rule(**{"from": [source]})]})
 
 
-def test_a_principal_that_is_no_pod_is_remarked_upon() -> None:
-    """It may be a machine of a federated domain, so it is not refused."""
-    told = problems(
-        {"action": "DENY", "rules": [rule(**{"from": [{"principals": ["foo/web"]}]})]}
-    )
+OWN, PARTNER = TrustDomain("corp.example"), TrustDomain("partner.example")
 
-    assert [problem.field for problem in told] == [
-        "spec.rules[0].from[0].source.principals"
-    ]
-    assert "matches no pod" in told[0].message
+
+def translated(action: str, domains: Domains, **source: list[str]) -> TranslatedPolicy:
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"namespace": "shop", "name": "a"},
+        "spec": {"action": action, "rules": [rule(**{"from": [source]})]},
+    }
+    return translate(msgspec.convert(document, AuthorizationPolicy), domains)
+
+
+class TestNoIdentity:
+    """A principal that no client can have, and what becomes of the policy."""
+
+    @pytest.mark.parametrize("text", ["corp.example/web", "cluster.local/foo/web"])
+    @pytest.mark.parametrize(
+        ("action", "field", "refused"),
+        [
+            ("DENY", "principals", True),
+            ("DENY", "notPrincipals", False),
+            ("ALLOW", "principals", False),
+            ("ALLOW", "notPrincipals", True),
+        ],
+    )
+    def test_ours(self, text: str, action: str, field: str, refused: bool) -> None:
+        """Where it would keep nobody out the policy is refused; else a warning."""
+        made = translated(action, Domains(OWN), **{field: [text]})
+        assert made.refused is refused
+        told = [each.message for each in made.problems if text in each.message]
+        assert len(told) == 1
+        assert "matches no pod" in told[0]
+        assert ("namespace is closed" in told[0]) is refused
+
+    def test_of_a_spiffe_agent(self) -> None:
+        """Which may issue such identities: read as Istio reads it."""
+        made = translated(
+            "DENY", Domains(OWN, only_pods=False), principals=["corp.example/vm/1"]
+        )
+        assert not made.refused
+        machine = SpiffeId.parse("spiffe://corp.example/vm/1")
+        facts = Facts.of(machine, ip_address("10.0.0.1"), 80, None)
+        assert made.rules[0].terms[0].matches(facts)
+
+    @pytest.mark.parametrize(
+        "text", ["partner.example/vm/1", "partner.example/ns/a/sa/b"]
+    )
+    def test_of_another_domain(self, text: str) -> None:
+        """Good where the domain is federated; else a warning."""
+        assert not translated(
+            "DENY", Domains(OWN, frozenset({PARTNER})), principals=[text]
+        ).problems
+        made = translated("DENY", Domains(OWN), principals=[text])
+        assert not made.refused
+        (told,) = made.problems
+        assert "partner.example is no trust domain of this mesh" in told.message
+
+
+def test_a_refused_policy_closes_its_namespace() -> None:
+    """As one that cannot be read."""
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"namespace": "shop", "name": "a"},
+        "spec": {
+            "action": "DENY",
+            "rules": [rule(**{"from": [{"principals": ["corp.example/web"]}]})],
+        },
+    }
+    policy = msgspec.convert(document, AuthorizationPolicy)
+    rules, _ = IstioResolver(OWN).resolve(IstioPolicies((policy,)))
+    found, _ = rules.policy_for("shop", {})
+    assert found is not None
+    assert [each.rules for each in found.allows] == [()]
+    assert rules.policy_for("other", {}) == (None, ())
