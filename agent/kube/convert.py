@@ -279,7 +279,8 @@ def _slice_endpoint(item: kinds.SliceEndpointKind) -> SliceEndpoint:
     is_pod = item.target_ref.kind == "Pod"
     return SliceEndpoint(
         addresses=_addresses(item.addresses, "endpoints.addresses"),
-        ready=item.conditions.ready,
+        ready=item.conditions.is_ready,
+        draining=item.conditions.is_draining,
         pod_uid=item.target_ref.uid if is_pod else None,
         pod_name=item.target_ref.name if is_pod else None,
         node=item.node_name or item.topology.get(NODE_TOPOLOGY, ""),

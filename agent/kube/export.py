@@ -139,7 +139,8 @@ def _endpoint_slice(item: EndpointSlice) -> Manifest:
         endpoints=[
             {
                 "addresses": _texts(each.addresses),
-                "conditions": {"ready": each.ready},
+                "conditions": {"ready": each.ready}
+                | ({"serving": True, "terminating": True} if each.draining else {}),
                 "targetRef": {
                     "kind": "Pod",
                     "name": each.pod_name,

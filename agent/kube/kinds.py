@@ -130,8 +130,21 @@ class SlicePort(Lenient, frozen=True, kw_only=True):
 
 
 class EndpointConditions(Lenient, frozen=True, kw_only=True):
-    # Unset means unknown, which consumers "should interpret as ready".
-    ready: bool = True
+    # Unset means unknown, which consumers "should interpret as ready", and serving as
+    # ready says.
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready is not False
+
+    @property
+    def is_draining(self) -> bool:
+        """Serving still, and terminating."""
+        serving = self.is_ready if self.serving is None else self.serving
+        return serving and self.terminating is True
 
 
 class TargetRef(Lenient, frozen=True, kw_only=True):

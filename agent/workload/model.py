@@ -140,8 +140,8 @@ class SliceEndpoint:
     """
     Some addresses of one backend, and the pod it is, where it is one.
 
-    `zones`: whose clients it is meant for (topology hints); empty without hints.
-    `ports` None: those of the slice.
+    `draining`: it ends, and serves until then. `zones`: whose clients it is meant for
+    (topology hints); empty without hints. `ports` None: those of the slice.
     """
 
     addresses: tuple[IPAddress, ...]
@@ -151,6 +151,7 @@ class SliceEndpoint:
     node: str = ""
     zones: frozenset[str] = frozenset()
     ports: tuple[NamedPort, ...] | None = None
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,15 +233,15 @@ class _Backends:
         self, slices: Iterable[EndpointSlice], service: Service, version: int
     ) -> list[_Placed]:
         """The backends of one family, as many as a service of these ports may have."""
-        ready = [
+        backends = [(part, backend) for part in slices for backend in part.endpoints]
+        family = [
             (part, backend)
-            for part in slices
-            for backend in part.endpoints
-            if backend.ready
+            for part, backend in backends
+            if any(ip.version == version for ip in backend.addresses)
         ]
         found = [
             (part, backend, ip)
-            for part, backend in self._near(service, ready)
+            for part, backend in self._chosen(service, family)
             for ip in backend.addresses
             if ip.version == version
         ]
@@ -264,16 +264,27 @@ class _Backends:
                 if named.name == port.name:
                     yield _endpoint(ip, named.port, peer.uid if peer else None)
 
-    def _near(self, service: Service, ready: list[Backend]) -> list[Backend]:
+    def _chosen(self, service: Service, backends: list[Backend]) -> list[Backend]:
         """
         Those that clients here are meant to use.
 
-        `internalTrafficPolicy: Local` demands this node and no other. Topology hints
-        count when every ready backend has one, and one of them is for our zone:
-        otherwise the cluster is between two states of them, or has none for us.
+        `internalTrafficPolicy: Local` demands this node and no other. Of these the
+        ready ones; where there is none, those that end and still serve, without
+        regard to hints (KEP-1669, as kube-proxy).
         """
         if service.local_only:
-            return [each for each in ready if each[1].node == self.place.node]
+            backends = [each for each in backends if each[1].node == self.place.node]
+        ready = [each for each in backends if each[1].ready]
+        if not ready:
+            return [each for each in backends if each[1].draining]
+        return ready if service.local_only else self._near(ready)
+
+    def _near(self, ready: list[Backend]) -> list[Backend]:
+        """
+        Topology hints count when every ready backend has one, and one of them is for
+        our zone: otherwise the cluster is between two states of them, or has none for
+        us.
+        """
         hinted = [each for each in ready if self.place.zone in each[1].zones]
         if self.place.zone and hinted and all(each[1].zones for each in ready):
             return hinted

@@ -253,6 +253,25 @@ class TestEndpointSlice:
         )
 
     @pytest.mark.parametrize(
+        ("conditions", "ready", "draining"),
+        [
+            ({}, True, False),
+            ({"ready": False, "serving": True, "terminating": True}, False, True),
+            ({"ready": False, "serving": False, "terminating": True}, False, False),
+            ({"ready": False, "terminating": True}, False, False),
+            ({"ready": False, "serving": True, "terminating": False}, False, False),
+            ({"ready": None, "serving": None, "terminating": None}, True, False),
+        ],
+    )
+    def test_conditions(
+        self, conditions: dict[str, Any], ready: bool, draining: bool
+    ) -> None:
+        """Serving is what ready says where it is not set (KEP-1672)."""
+        part = {"addresses": ["10.1.0.1"], "conditions": conditions}
+        (found,) = endpoint_slice({**self.SLICE, "endpoints": [part]}).endpoints
+        assert (found.ready, found.draining) == (ready, draining)
+
+    @pytest.mark.parametrize(
         "change",
         [{"metadata": META}, {"addressType": "DNS"}, {"endpoints": [{}]}],
     )

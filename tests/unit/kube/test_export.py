@@ -108,6 +108,14 @@ def test_services() -> None:
             "endpoints": [
                 {"addresses": ["fd00::1"], "conditions": {"ready": False}},
                 {
+                    "addresses": ["fd00::3"],
+                    "conditions": {
+                        "ready": False,
+                        "serving": True,
+                        "terminating": True,
+                    },
+                },
+                {
                     "addresses": ["fd00::2"],
                     "targetRef": {"kind": "Pod", "name": "api", "uid": "u"},
                 },

@@ -268,6 +268,42 @@ class TestNear:
         assert [address for address, _ in backends(found, wanted)] == ["10.1.0.2:8080"]
 
 
+def draining(ip: str, node: str = "", *zones: str) -> SliceEndpoint:
+    """One that serves still, and ends."""
+    return SliceEndpoint(
+        (parse_ip(ip),), False, node=node, zones=frozenset(zones), draining=True
+    )
+
+
+class TestDraining:
+    """KEP-1669, as kube-proxy: better one that ends than none."""
+
+    def test_where_none_is_ready(self) -> None:
+        """Those that serve; not one that is not ready for another reason."""
+        other = at("10.1.0.2", ready=False)
+        assert near(API, draining("10.1.0.1"), other) == ["10.1.0.1:8080"]
+
+    def test_not_beside_a_ready_one(self) -> None:
+        """New connections go where they can stay."""
+        assert near(API, draining("10.1.0.1"), at("10.1.0.2")) == ["10.1.0.2:8080"]
+
+    def test_hints_count_for_nothing(self) -> None:
+        """All that serve are used, of any zone."""
+        found = near(API, draining("10.1.0.1", "", "a"), draining("10.1.0.2", "", "b"))
+        assert len(found) == 2
+
+    def test_local_only(self) -> None:
+        """This node's, though another node has a ready one."""
+        local = replace(API, local_only=True)
+        ready = SliceEndpoint((parse_ip("10.1.0.2"),), node="n2")
+        assert near(local, draining("10.1.0.1", "n1"), ready) == ["10.1.0.1:8080"]
+
+    def test_each_family_for_itself(self) -> None:
+        """A ready IPv6 address serves no client of the IPv4 one."""
+        six = SliceEndpoint((parse_ip("fd00::1"),))
+        assert near(API, draining("10.1.0.1"), six) == ["10.1.0.1:8080"]
+
+
 class TestEndpointsOfOlderServers:
     def test_bring_their_own_ports(self) -> None:
         """Subsets of one object may differ in theirs."""
