@@ -50,9 +50,9 @@ from agent.workload.connection import (
 )
 from agent.workload.delta import Snapshot, diff
 from agent.workload.directory import Directory
-from agent.workload.model import Objects, Workload
+from agent.workload.model import Objects
 from agent.workload.registry import NodeView, Registry
-from agent.workload.retained import with_retained
+from agent.workload.retained import staying, with_retained
 from agent.workload.without_effect import EffectJudge
 
 log = logger()
@@ -90,7 +90,6 @@ class Control:
         self.view = NodeView({}, {}, Directory(), frozenset(), ())
         self.problems: tuple[Problem, ...] = ()
         self.loaded = False
-        self._read: tuple[Workload, ...] = ()
         self._is_complete = False
         self._strangers_gone = False
         self._stopping = False
@@ -147,12 +146,11 @@ class Control:
         if self._stopping:
             return
         before = set(self.problems)
-        objects = change.objects
-        if not change.complete:
-            objects = with_retained(objects, self._read, self.enrolled.captures)
-        self._read = objects.workloads
+        captured = self.enrolled.captured_as
+        objects = with_retained(change.objects, captured, complete=change.complete)
         self._is_complete = change.complete
-        self.view = self._registry.apply(objects)
+        stays = staying(self.view.workloads, captured, complete=change.complete)
+        self.view = self._registry.apply(objects, stays)
         self.objects = replace(objects, workloads=self.view.workloads)
         self.problems = (*change.problems, *self.view.problems)
         for problem in self.problems:
@@ -170,7 +168,8 @@ class Control:
         self._admit(outside)
         # While the namespaces of pods that left are open still.
         self._judge_direct()
-        self.enrolled.release_gone(self.view)
+        if self.enrolled.give_up(self.view, complete=change.complete).leave:
+            self._strangers_gone = False
         # Before any pod is captured: a worker that did not know the peers of a new
         # pod would take them for the outside.
         self._tell_world()
@@ -185,7 +184,7 @@ class Control:
         if self._stopping:
             return
         self._judge_direct()
-        self.enrolled.reconcile(self.view)
+        self.enrolled.reconcile(self.view, complete=self._is_complete)
         self._judge_direct()
         if self._is_complete and not self._strangers_gone and not self._missing():
             # Last: a pod that holds the namespace of an earlier one has it by now.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from agent.errors import KernelError, PodlockError
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.proxy import instructions
 from agent.redirect.enrolment import Capture, Enrolment
+from agent.workload.captures import Held, Inode, Plan, plan
 from agent.workload.model import Workload
 from agent.workload.registry import NodeView
 
@@ -58,30 +58,42 @@ class EnrolledPods:
         self._trust_domain = trust_domain
         self._note = note
 
-    def reconcile(self, view: NodeView) -> None:
-        """Release, change, capture; who cannot be captured now waits."""
-        for uid, pod in self.release_gone(view).items():
-            self._hand_over(uid, pod)
-        changed = {uid for uid in self.captures if self._has_changed(view.pods[uid])}
-        for uid in changed:
+    def reconcile(self, view: NodeView, *, complete: bool) -> None:
+        """
+        Hand over, release, change, capture; who cannot be captured now waits.
+
+        `complete`: all objects were read, so that who is absent is gone.
+        """
+        planned = self.give_up(view, complete=complete)
+        for uid, successor in planned.hand_over.items():
+            self._hand_over(uid, view.pods[successor])
+        for uid in planned.change:
             self._give_up_addresses(view.pods[uid])
-        for uid, pod in view.pods.items():
-            if uid not in self.captures or uid in changed:
-                self._capture(view, pod)
+        for uid in planned.capture:
+            self._capture(view, view.pods[uid])
         self.waiting = {
             uid: why for uid, why in self.waiting.items() if uid in view.pods
         }
 
-    def release_gone(self, view: NodeView) -> dict[str, Workload]:
-        """
-        Release pods that the view lacks, unless another pod has their namespace.
-
-        Returns: these other pods, by the uid of the one that is gone.
-        """
-        successors = self._successors(view)
-        for uid in self.captures.keys() - view.pods.keys() - successors.keys():
+    def give_up(self, view: NodeView, *, complete: bool) -> Plan:
+        """The first steps of the plan, which it returns: release and leave."""
+        planned = plan(
+            {uid: self._held(uid) for uid in self.captures},
+            view.pods,
+            view.unplaced,
+            _inode_at,
+            complete=complete,
+        )
+        for uid in planned.release:
             self._release(uid)
-        return successors
+        for uid in planned.leave:
+            self._leave(uid)
+        return planned
+
+    @property
+    def captured_as(self) -> Mapping[str, Workload]:
+        """The captured pods by uid, each as it was when it was captured."""
+        return self._captured_as
 
     def forget_connections(self) -> None:
         """Drop what connections of an earlier agent left in the maps."""
@@ -128,22 +140,10 @@ class EnrolledPods:
             for listener in (capture.tunnel, capture.inbound, *capture.outbound):
                 listener.close()
 
-    def _successors(self, view: NodeView) -> dict[str, Workload]:
-        """Pods of another uid in the namespace of a pod that is gone, by its uid."""
-        gone = self.captures.keys() - view.pods.keys()
-        if not gone:
-            return {}
-        fresh = {
-            inode: pod
-            for uid, pod in view.pods.items()
-            if uid not in self.captures and (inode := _inode(Path(pod.netns or "")))
-        }
-        inodes = {uid: _inode(self.captures[uid].netns_fd) for uid in gone}
-        return {
-            uid: fresh[inode]
-            for uid, inode in inodes.items()
-            if inode is not None and inode in fresh
-        }
+    def _held(self, uid: str) -> Held:
+        inode = _inode(self.captures[uid].netns_fd)
+        assert inode is not None  # of an open descriptor
+        return Held(self._captured_as[uid], inode)
 
     def _hand_over(self, uid: str, pod: Workload) -> None:
         """
@@ -159,19 +159,9 @@ class EnrolledPods:
         self._workers.broadcast(instructions.PodReleased(uid))
         del self.captures[uid], self._captured_as[uid]
         self.captures[pod.uid] = capture
-        # Without a namespace it differs from what is wanted until it is captured.
-        self._captured_as[pod.uid] = replace(pod, netns=None)
+        # So it differs from what is wanted until it is captured.
+        self._captured_as[pod.uid] = earlier
         self._note("replaced", earlier.key, f"its namespace is now that of {pod.key}")
-
-    def _has_changed(self, wanted: Workload) -> bool:
-        uid = wanted.uid
-        captured = self._captured_as[uid]
-        return (
-            wanted.netns != captured.netns
-            or wanted.addresses != captured.addresses
-            or wanted.service_account != captured.service_account
-            or _is_replaced(Path(captured.netns or ""), self.captures[uid].netns_fd)
-        )
 
     def _give_up_addresses(self, wanted: Workload) -> None:
         """Let go of the addresses that a captured pod has no more, and no others."""
@@ -219,6 +209,18 @@ class EnrolledPods:
         else:
             self._note("released", pod.key, "left the mesh")
 
+    def _leave(self, uid: str) -> None:
+        """As an agent that ends does: still redirected, and refused."""
+        pod = self._captured_as.pop(uid)
+        self._workers.broadcast(instructions.PodReleased(uid))
+        try:
+            self._enrolment.leave(self.captures.pop(uid))
+        except PodlockError as error:
+            self._note("leave-failed", pod.key, str(error))
+        else:
+            text = "refused: no object says whether it is in the mesh"
+            self._note("closed", pod.key, text)
+
     def _captured(self, view: NodeView, uid: str) -> Captured:
         capture, pod = self.captures[uid], self._captured_as[uid]
         message = instructions.PodCaptured(
@@ -237,17 +239,11 @@ class EnrolledPods:
         return pod.identity(self._trust_domain)
 
 
-def _is_replaced(path: Path, held: int) -> bool:
-    """
-    Whether a pod's namespace was made anew under the same name.
-
-    A path that is gone is no such thing: the pod may live on without its name.
-    """
-    now = _inode(path)
-    return now is not None and now != _inode(held)
+def _inode_at(path: str | None) -> Inode | None:
+    return _inode(Path(path)) if path else None
 
 
-def _inode(file: Path | int) -> tuple[int, int] | None:
+def _inode(file: Path | int) -> Inode | None:
     """What identifies a namespace by its path or descriptor; None if it is gone."""
     try:
         info = os.stat(file)

@@ -2,9 +2,11 @@
 The objects of a set of manifest files, through every state that the files pass.
 
 Files are edited by hand and half-written when we look. While a file has a fault, what
-it defines well is in force, and so is what it defined when it last was good and does
+it defines well is active, and so is what it defined when it last was good and does
 not define now: a broken edit removes nothing. A file that is gone takes its objects
-with it, and so does a document removed from a file without fault.
+with it, and so does a document removed from a file without fault; but while any file
+has a fault, an object that is in no file may be meant to be in that one, so it stays,
+unless it can only open something.
 """
 
 from __future__ import annotations
@@ -33,6 +35,16 @@ CLOSING_KINDS: Final = {
     f"AuthorizationPolicy.{istio.GROUP}": "Istio AuthorizationPolicy",
     f"PeerAuthentication.{istio.GROUP}": "Istio PeerAuthentication",
 }
+# Kinds that can only permit: without them less is open, so they go when they are gone.
+OPENING_KINDS: Final = frozenset(
+    f"{kind}.{linkerd.GROUP}"
+    for kind in (
+        "AuthorizationPolicy",
+        "MeshTLSAuthentication",
+        "NetworkAuthentication",
+        "ServerAuthorization",
+    )
+)
 
 T = TypeVar("T")
 
@@ -68,8 +80,10 @@ class ManifestSet:
         self._files: dict[str, _File] = {}
         self._started = False
         self._unknown: set[str] = set()
+        self._merged: dict[ObjectKey, KubeObject] = {}
         for path, data in (kept or {}).items():
             self._files[path] = self._read(path, data, _File())
+        self._merged = _merge(self._files, [])
 
     @property
     def good(self) -> dict[str, bytes]:
@@ -79,8 +93,7 @@ class ManifestSet:
 
     def as_kept(self) -> Change:
         """What the kept files say, for a source that cannot be read at all."""
-        merged = _merge(self._files, [])
-        objects = collect([merged[key] for key in sorted(merged)])
+        objects = collect([self._merged[key] for key in sorted(self._merged)])
         return Change(objects, complete=False)
 
     def update(
@@ -107,11 +120,24 @@ class ManifestSet:
         self._unknown = self._still_unknown(current)
         self._files, self._started = current, True
         merged = _merge(current, problems)
+        complete = all(file.complete for file in current.values())
+        if not complete:
+            self._keep_absent(merged, problems)
+        self._merged = merged
         lost = {key for file in current.values() for key in file.lost} - {*merged}
         values = [merged[key] for key in sorted(merged)]
-        complete = all(file.complete for file in current.values())
         objects = collect(values, lost, self._unknown)
         return Change(objects, tuple(problems), complete)
+
+    def _keep_absent(
+        self, merged: dict[ObjectKey, KubeObject], problems: list[Problem]
+    ) -> None:
+        """Add what is in no file now, and may be in one that cannot be read."""
+        for key, value in self._merged.items():
+            if key not in merged and key.kind not in OPENING_KINDS:
+                merged[key] = value
+                message = "is in no file; it stays until every file can be read"
+                problems.append(Problem(_title(key), "", message))
 
     def _still_unknown(self, current: Mapping[str, _File]) -> set[str]:
         """

@@ -71,7 +71,7 @@ class Enrolment:
         Redirect a pod's traffic to the sockets of the Capture that comes back.
 
         The same pod again gives the same Capture, with its new addresses if they
-        changed; a uid that has moved to another namespace is released and captured.
+        changed; one that has moved to another namespace is to be given up first.
         Raises: InputError, KernelError, naming pod and cause.
         """
         wanted = tuple(dict.fromkeys(map(unmapped, addresses)))
@@ -81,8 +81,7 @@ class Enrolment:
             cookie = netns_cookie_of(netns_fd)
             held = self._captures.get(uid)
             if held and held.netns_cookie != cookie:
-                self.release(held)
-                held = None
+                raise InputError("it is captured in another network namespace")
             self._refuse_conflict(uid, cookie, wanted)
             if held:
                 return self._readdress(held, wanted)
@@ -91,7 +90,6 @@ class Enrolment:
             self._maps.enrol(cookie, wanted)
             undo.pop_all()
         self._captures[uid] = made
-        self._drop_earlier_namespaces(made)
         return made
 
     def release(self, capture: Capture) -> None:
@@ -109,6 +107,22 @@ class Enrolment:
                 steps.callback(self._maps.unlisten, address)
             steps.callback(self._unpin, capture.pin)
             steps.callback(self._maps.dismiss, capture.netns_cookie)
+
+    def leave(self, capture: Capture) -> None:
+        """
+        Leave a pod as an agent that ends leaves it: redirected, and refused.
+
+        Its addresses are free for another pod. It can be captured again, and is a
+        stranger until then. Every step is tried; the last failure is raised.
+        """
+        self._captures.pop(capture.uid, None)
+        with _naming(capture.uid), contextlib.ExitStack() as steps:
+            steps.callback(os.close, capture.netns_fd)
+            for listener in (capture.tunnel, capture.inbound, *capture.outbound):
+                steps.callback(listener.close)
+            for address in capture.addresses:
+                steps.callback(self._maps.unlisten, address)
+            steps.callback(self._maps.enrol, capture.netns_cookie, ())
 
     def rename(self, held: Capture, uid: str) -> Capture:
         """
@@ -133,16 +147,18 @@ class Enrolment:
         self, keep: Collection[str], namespaces: Iterable[Path] = ()
     ) -> list[str]:
         """
-        Release what a killed agent left of pods that are gone; returns their uids.
+        Release what a killed agent, or `leave`, left of pods that are gone, and of
+        namespaces where a captured pod is no more; returns the pods' uids.
 
         Pods in `keep`, and whichever pod is in one of `namespaces`, stay captured.
         """
-        known = set(keep) | set(self._captures)
         cookies = {_cookie_at(path) for path in namespaces}
+        waiting = set(keep) - self._captures.keys()
+        held = {capture.pin for capture in self._captures.values()}
         strangers = [
             pin
             for pin in pinset.netns_pins(self._layout)
-            if pin.uid not in known and pin.cookie not in cookies
+            if pin not in held and pin.uid not in waiting and pin.cookie not in cookies
         ]
         for pin in strangers:
             self._maps.dismiss(pin.cookie)
@@ -281,13 +297,6 @@ class Enrolment:
         renewed = replace(held, addresses=wanted)
         self._captures[held.uid] = renewed
         return renewed
-
-    def _drop_earlier_namespaces(self, made: Capture) -> None:
-        """The same pod in a namespace that is gone, left by an earlier agent."""
-        for left in list(pinset.netns_pins(self._layout)):
-            if left.uid == made.uid and left.cookie != made.netns_cookie:
-                self._maps.dismiss(left.cookie)
-                self._unpin(left)
 
     def _unpin(self, pin: NetnsPin) -> None:
         self._discard(self._layout.netns_link(pin))

@@ -9,7 +9,7 @@ same object, and cost next to nothing here and wherever they are compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -87,11 +87,16 @@ class Registry:
         """Whether `node` runs a pod that is `identity`; never by the host network."""
         return self._running.runs_on(node, identity)
 
-    def apply(self, objects: Objects) -> NodeView:
-        """The view of `objects`, in whatever order they come."""
+    def apply(self, objects: Objects, staying: Collection[str] = ()) -> NodeView:
+        """
+        The view of `objects`, in whatever order they come.
+
+        `staying`: uids and keys of pods that stay in the mesh, whatever their labels
+        and those of their namespace say now.
+        """
         problems: list[Problem] = []
         self._known = namespaces = {item.name: item for item in objects.namespaces}
-        workloads = self._workloads(objects.workloads, namespaces, problems)
+        workloads = self._workloads(objects.workloads, namespaces, staying, problems)
         self._running.apply(workloads)
         directory = self._directory(workloads, objects, problems)
         pods = self._enrolled(workloads, problems)
@@ -139,6 +144,7 @@ class Registry:
         self,
         parsed: Iterable[Workload],
         namespaces: Mapping[str, Namespace],
+        staying: Collection[str],
         problems: list[Problem],
     ) -> list[Workload]:
         """Pods that run, by key: one uid each, meshed or not, with what they hold."""
@@ -154,7 +160,9 @@ class Registry:
                 uid = derived_uid(pod.namespace, pod.name)
                 message = f"is also the uid of Pod {running[pod.uid][0].key}; not used"
                 problems.append(Problem(f"Pod {pod.key}", "metadata.uid", message))
-            running[uid] = pod, _is_meshed(pod, namespaces.get(pod.namespace))
+            stays = uid in staying or pod.key in staying
+            meshed = _is_meshed(pod, namespaces.get(pod.namespace), stays)
+            running[uid] = pod, meshed
         return self._with_held_addresses(running, problems)
 
     def _with_held_addresses(
@@ -268,14 +276,16 @@ def _settled(
     return replace(pod, uid=uid, meshed=meshed, addresses=addresses)
 
 
-def _is_meshed(pod: Workload, namespace: Namespace | None) -> bool:
+def _is_meshed(pod: Workload, namespace: Namespace | None, stays: bool) -> bool:
     """
-    The pod's own label wins over its namespace's.
+    The pod's own label wins over its namespace's, and that it `stays` over both.
 
     Pods on the host's network and static ones never are.
     """
     if pod.host_network or pod.static:
         return False
+    if stays:
+        return True
     by_namespace = namespace.labels.get(MESH_LABEL, "") if namespace else ""
     inherited = _MESH_VALUES.get(by_namespace, False)
     return _MESH_VALUES.get(pod.labels.get(MESH_LABEL, ""), inherited)

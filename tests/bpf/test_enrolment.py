@@ -82,18 +82,47 @@ class TestCapture:
             enrolment.release(renamed)
 
     def test_the_same_pod_in_a_new_namespace(
-        self, enrolment: Enrolment, pins: Path, make_pod: MakePod
+        self,
+        enrolment: Enrolment,
+        maps: RedirectMaps,
+        pins: Path,
+        make_pod: MakePod,
+        start: StartApplication,
     ) -> None:
-        """A uid that moved is released where it was."""
+        """Left where it was, so redirected and refused, until all objects are read."""
         before, after = make_pod(), make_pod()
-        enrolment.capture("moves", before.path, before.addresses)
+        held = enrolment.capture("moves", before.path, before.addresses)
+        with pytest.raises(InputError, match="another network namespace"):
+            enrolment.capture("moves", after.path, after.addresses)
+        enrolment.leave(held)
         moved = enrolment.capture("moves", after.path, after.addresses)
         try:
-            assert moved.netns_cookie == after.cookie
+            assert links(pins, before) == {held.pin}
+            assert maps.enrolled()[before.cookie] == ()
+            child = start(before, client_of(*ELSEWHERE))
+            assert child.hear()[:2] == ("refused", errno.ECONNREFUSED)
+            enrolment.forget_strangers(["moves", *others(pins, before)])
             assert not links(pins, before)
+            assert before.cookie not in maps.enrolled()
             assert links(pins, after) == {moved.pin}
         finally:
             enrolment.release(moved)
+
+    def test_one_that_was_left_is_captured_again(
+        self,
+        enrolment: Enrolment,
+        pins: Path,
+        pod: Namespace,
+        outside: Namespace,
+    ) -> None:
+        enrolment.leave(enrolment.capture("web", pod.path, pod.addresses))
+        again = blocking(enrolment.capture("web", pod.path, pod.addresses))
+        try:
+            assert links(pins, pod) == {again.pin}
+            with outside.connect(pod.ip4, 80):
+                again.inbound.accept()[0].close()
+        finally:
+            enrolment.release(again)
 
     @pytest.mark.parametrize("port", [15001, 15006, 15008])
     def test_a_taken_port_is_named_and_nothing_stays(

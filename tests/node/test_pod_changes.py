@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import pytest
@@ -21,6 +21,7 @@ CHANGES = 6
 CALLS = 15
 CHANGED = ("web", "open")
 Change = Callable[[Manifest, int], None]
+Part = Callable[[list[Manifest]], list[Manifest]]
 
 
 def uid(pod: Manifest, turn: int) -> None:
@@ -39,9 +40,41 @@ def annotation(pod: Manifest, turn: int) -> None:
     pod["metadata"]["annotations"]["turn"] = str(turn)
 
 
+def netns(pod: Manifest, turn: int) -> None:
+    """It is not known any more which network namespace the pod has."""
+    if turn % 2:
+        del pod["metadata"]["annotations"]["podlock.io/netns"]
+
+
+def without_label(objects: list[Manifest]) -> list[Manifest]:
+    """The namespace is not enrolled any more."""
+    for each in objects:
+        if each["kind"] == "Namespace":
+            each["metadata"]["labels"] = {}
+    return objects
+
+
+def without_pods(objects: list[Manifest]) -> list[Manifest]:
+    return [each for each in objects if each["kind"] != "Pod"]
+
+
+def without_namespaces(objects: list[Manifest]) -> list[Manifest]:
+    return [each for each in objects if each["kind"] != "Namespace"]
+
+
+def with_a_claimant(objects: list[Manifest]) -> list[Manifest]:
+    """The pods are absent, and others claim their network namespaces and addresses."""
+    for each in objects:
+        if each["kind"] == "Pod" and each["metadata"]["name"] in CHANGED:
+            each["metadata"]["name"] += "-claimant"
+            each["metadata"]["uid"] += "-claimant"
+    return objects
+
+
 @pytest.fixture
 def restored(world: Stage) -> Iterator[None]:
     yield
+    (world.directory.path / "broken.yaml").unlink(missing_ok=True)
     world.directory.write("world", *stage.world_objects(world))
     for agent in world.agents.values():
         agent.wait_ready()
@@ -53,9 +86,33 @@ def _has(made: list[str], count: int) -> bool:
 
 
 @pytest.mark.usefixtures("restored")
-@pytest.mark.parametrize("change", [uid, account, label, annotation])
+@pytest.mark.parametrize("change", [uid, account, label, annotation, netns])
 def test_stays_in_the_mesh(world: Stage, change: Change) -> None:
     """Both ends change, again and again, under connections without a pause."""
+
+    def changed(turn: int) -> list[Manifest]:
+        objects = stage.world_objects(world)
+        for each in objects:
+            if each["kind"] == "Pod" and each["metadata"]["name"] in CHANGED:
+                change(each, turn)
+        return objects
+
+    under_calls(world, change.__name__, map(changed, range(CHANGES)))
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize(
+    "part", [without_label, without_pods, without_namespaces, with_a_claimant]
+)
+def test_stays_in_the_mesh_while_a_file_is_broken(world: Stage, part: Part) -> None:
+    """What is absent, or says otherwise, may be in the file that cannot be read."""
+    world.directory.write_text("broken", "a: [")
+    reads = (part(stage.world_objects(world)) for _ in range(2))
+    under_calls(world, part.__name__, reads)
+
+
+def under_calls(world: Stage, name: str, reads: Iterable[list[Manifest]]) -> None:
+    """Write each of `reads` under connections without a pause; all stay in the mesh."""
     to = url(world.pods["open"].address.v4)
     done = threading.Event()
     made: list[str] = []
@@ -65,14 +122,10 @@ def test_stays_in_the_mesh(world: Stage, change: Change) -> None:
             made.append(str(curl(world.pods["web"], to)))
 
     caller = threading.Thread(target=call)
-    with WireTap(world.lab, f"changes-{change.__name__}") as tap:
+    with WireTap(world.lab, f"changes-{name}") as tap:
         caller.start()
         try:
-            for turn in range(CHANGES):
-                objects = stage.world_objects(world)
-                for each in objects:
-                    if each["kind"] == "Pod" and each["metadata"]["name"] in CHANGED:
-                        change(each, turn)
+            for objects in reads:
                 wanted = len(made) + CALLS
                 world.directory.write("world", *objects)
                 system.wait_until(partial(_has, made, wanted), "calls", 60)

@@ -28,7 +28,7 @@ from agent.redirect.gate import Gate
 from agent.workload.connection import WorldWanted
 from agent.workload.delta import Snapshot, apply
 from agent.workload.model import Namespace, Objects, Workload
-from agent.workload.registry import Registry
+from agent.workload.registry import MESH_LABEL, Registry
 
 TD = TrustDomain("cluster.local")
 SHOP = Namespace(name="shop", labels={"podlock.io/mesh": "enabled"}, annotations={})
@@ -79,6 +79,11 @@ class FakeEnrolment:
 
     def release(self, capture: Capture) -> None:
         self.steps.append(f"release {capture.uid}")
+        del self.held[capture.uid]
+        os.close(capture.netns_fd)
+
+    def leave(self, capture: Capture) -> None:
+        self.steps.append(f"leave {capture.uid}")
         del self.held[capture.uid]
         os.close(capture.netns_fd)
 
@@ -161,8 +166,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr("agent.app.enrolled._is_replaced", lambda *_: False)
+def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
     made.enrolment.close()
@@ -222,23 +226,31 @@ class TestACapturedPod:
         }
 
     def test_gives_up_an_address_where_it_is_held(self, bench: Bench) -> None:
-        """
-        Its old path is of no use: a sandbox that is made anew gets another, and the
-        number in the old one may be a new pod's by now.
-        """
-        old, new = "/proc/self/fd/7", "/proc/self/fd/12"
-        bench.adopt(replace(pod("web", "10.0.0.1"), netns=old))
+        """Its path may lead to another pod's namespace by now: that is looked at."""
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=HELD))
         held = bench.enrolment.held["u-web"].netns_fd
         bench.enrolment.places.clear()
         bench.adopt(
-            replace(pod("web", "10.0.0.9"), netns=new),
-            replace(pod("late", "10.0.0.1"), netns=old),
+            replace(pod("web", "10.0.0.9"), netns=HELD),
+            replace(pod("late", "10.0.0.1"), netns="/gone"),
         )
         assert bench.enrolment.places == [
             ("u-web", f"/proc/self/fd/{held}"),
-            ("u-late", old),
-            ("u-web", new),
+            ("u-late", "/gone"),
+            ("u-web", HELD),
         ]
+
+    @pytest.mark.parametrize("complete", [True, False])
+    def test_in_another_namespace_is_captured_there(
+        self, bench: Bench, tmp_path: Path, complete: bool
+    ) -> None:
+        """A sandbox that is made anew; the earlier one is released if all was read."""
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=HELD))
+        bench.enrolment.steps.clear()
+        moved = replace(pod("web", "10.0.0.1"), netns=str(tmp_path))
+        bench.adopt(moved, complete=complete)
+        step = "release" if complete else "leave"
+        assert bench.enrolment.steps == [f"{step} u-web", "capture u-web 10.0.0.1"]
 
 
 # The namespace that every FakeEnrolment holds: that of its descriptors.
@@ -293,6 +305,32 @@ class TestASourceReadInPart:
         assert bench.control.view.pods.keys() == {"u-web", "u-batch"}
         bench.adopt(pod("batch", "10.0.0.2"))
         assert bench.enrolment.steps[-1] == "release u-web"
+
+    def test_keeps_who_seems_to_have_left(self, bench: Bench) -> None:
+        """Its label, or its namespace's, may be in what was not read."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        labels = {MESH_LABEL: "disabled"}
+        bench.adopt(replace(pod("web", "10.0.0.1"), labels=labels), complete=False)
+        assert bench.control.view.pods.keys() == {"u-web"}
+        bench.adopt(replace(pod("web", "10.0.0.1"), labels=labels))
+        assert bench.enrolment.steps[-1] == "release u-web"
+
+    def test_closes_whose_name_is_anothers_now(self, bench: Bench) -> None:
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=HELD))
+        again = replace(pod("web", "10.0.0.2"), uid="u-2", netns="/elsewhere")
+        bench.adopt(again, complete=False)
+        assert bench.enrolment.steps[1:] == ["leave u-web", "capture u-2 10.0.0.2"]
+        assert "PodReleased" in bench.kinds()
+        forgotten = bench.enrolment.forgotten
+        bench.adopt(again)
+        assert bench.enrolment.forgotten == forgotten + 1
+
+    def test_a_namespace_that_is_not_known_any_more(self, bench: Bench) -> None:
+        """Of a complete read, too: its pod stays where it was captured."""
+        bench.adopt(pod("web", "10.0.0.1"))
+        bench.adopt(replace(pod("web", "10.0.0.1"), netns=None))
+        assert not [step for step in bench.enrolment.steps if "release" in step]
+        assert bench.control.view.pods.keys() == {"u-web"}
 
     def test_leaves_the_captures_of_an_earlier_agent(self, bench: Bench) -> None:
         bench.adopt(complete=False)

@@ -132,6 +132,41 @@ class TestBrokenObject:
         )
 
 
+class TestAbsentWhileAFileIsBroken:
+    """It may be meant to be in the file that cannot be read: moved there, say."""
+
+    def test_an_object_stays_until_every_file_can_be_read(self) -> None:
+        manifests = ManifestSet()
+        good = {"a.yaml": file(pod("a"), server("s")), "b.yaml": file(pod("b"))}
+        before = manifests.update(good)
+        moved = manifests.update({"a.yaml": file(pod("a")), "b.yaml": b"a: ["})
+        assert moved.objects == before.objects
+        assert "Server shop/s: is in no file; it stays until" in said(moved)
+        healed = manifests.update({"a.yaml": file(pod("a")), "b.yaml": file(pod("b"))})
+        assert ports(healed) == {}
+
+    def test_a_file_that_goes_meanwhile_takes_nothing_along(self) -> None:
+        manifests = ManifestSet({"a.yaml": file(pod("a")), "b.yaml": file(pod("b"))})
+        change = manifests.update({"b.yaml": b"a: ["})
+        assert pods(change) == {"a": "default", "b": "default"}
+        assert not change.complete
+
+    def test_what_can_only_permit_goes_at_once(self) -> None:
+        permit = """
+apiVersion: policy.linkerd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata: {namespace: shop, name: all}
+spec:
+  targetRef: {group: policy.linkerd.io, kind: Server, name: s}
+  requiredAuthenticationRefs: []
+"""
+        manifests = ManifestSet()
+        before = manifests.update({"a.yaml": file(permit), "b.yaml": file(pod("b"))})
+        assert before.objects.linkerd.authorization_policies
+        after = manifests.update({"b.yaml": b"a: ["})
+        assert not after.objects.linkerd.authorization_policies
+
+
 class TestUnreadableServer:
     LOST = frozenset({("shop", "s")})
 
