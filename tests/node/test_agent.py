@@ -15,8 +15,9 @@ import pytest
 from tests.demo import stage
 from tests.demo.calls import Program
 from tests.demo.stage import Stage
-from tests.lab import system
+from tests.lab import manifests, system
 from tests.lab.identity import podlock
+from tests.lab.manifests import ManifestDirectory
 from tests.lab.node import Document
 
 pytestmark = pytest.mark.slow
@@ -133,6 +134,52 @@ class TestQuestions:
         assert for_people.returncode == 0, for_people.stderr
         assert for_people.stdout.strip()
         assert json.loads(as_json.stdout).keys() == json.loads(curl.stdout).keys()
+
+    def test_names(self, world: Stage) -> None:
+        """Short ones are understood, and mistyped ones are an error with a hint."""
+        agent = world.agents["n2"]
+        assert serves(world)
+        (api,) = agent.ask("workloads", workload="api")["workloads"]
+        assert (api["namespace"], api["name"]) == ("shop", "api")
+        everything = len(agent.ask("workloads")["workloads"])
+        told = agent.command("workloads", "api")
+        assert told.returncode == 0, told.stderr
+        assert f"1 of {everything} shown" in told.stdout
+        assert agent.command("certificates", "api").returncode == 0
+        assert "shop/api" in agent.command("connections", "api").stdout
+        for words, hint in (
+            (("workloads", "apj"), "do you mean shop/api?"),
+            (("connections", "--workload", "apj"), "do you mean shop/api?"),
+            (("events", "--kind", "captrued"), "do you mean captured?"),
+        ):
+            told = agent.command(*words)
+            assert told.returncode == 2
+            assert hint in told.stderr
+            assert not told.stdout
+
+    def test_a_proposal_about_a_pod_that_nothing_called(
+        self, world: Stage, tmp_path: Path
+    ) -> None:
+        """Not enough data, which is not "nothing changes"."""
+        closed = manifests.server("sink", "shop", "sink", 9999)
+        ManifestDirectory(tmp_path).write("sink", closed)
+        agent = world.agents["n1"]
+        told = agent.command("authz", "diff", str(tmp_path))
+        assert told.returncode == 3, told.stdout + told.stderr
+        assert "no connection seen: shop/sink on n2, which was not asked" in told.stdout
+        assert "based on node n1:" in told.stdout
+
+    def test_a_policy_without_effect(self, world: Stage) -> None:
+        """`check` warns of it, and of nothing any more when it is gone."""
+        agent = world.agents["n2"]
+        idle = manifests.server("idle", "shop", "nosuch", 80)
+        warning = "warning: Server shop/idle: spec.podSelector: matches no pod"
+        world.directory.write("idle", idle)
+        system.wait_until(lambda: warning in agent.command("check").stdout, warning, 10)
+        world.directory.remove("idle")
+        system.wait_until(
+            lambda: warning not in agent.command("check").stdout, "no warning", 10
+        )
 
     def test_policies_name_their_objects(self, world: Stage) -> None:
         """What api admits on port 80, and which objects say so."""

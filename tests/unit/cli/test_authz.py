@@ -14,7 +14,15 @@ from agent.cli.authz_source import live
 from agent.kube.export import manifests
 from agent.kube.offline import read_documents
 from agent.status import client, flows
-from tests.unit.authz.samples import Manifest, api_policy, policy, shop, spiffe
+from tests.unit.authz.samples import (
+    Manifest,
+    api_policy,
+    namespace,
+    policy,
+    service,
+    shop,
+    spiffe,
+)
 from tests.unit.authz.test_seen import opened, outsider, refused
 
 from .conftest import Type
@@ -88,6 +96,14 @@ class TestCheck:
         assert result.exit_code == 1
         assert result.stdout.startswith("deny   shop/batch")
         assert "no authorization of Server shop/api matches" in result.stdout
+
+    def test_a_headless_service(self, type_: Type, tmp_path: Path) -> None:
+        """Its clients come to its pods' addresses."""
+        headless = service("shop/db", "None", 80, 80, "api")
+        there = repository(tmp_path / "new", *shop(*api_policy("web"), headless))
+        words = ("--to", "db", "--port", 80, "--manifests", there)
+        assert type_("authz", "check", "--from", "web", *words).exit_code == 0
+        assert type_("authz", "check", "--from", "batch", *words).exit_code == 1
 
     def test_json(self, type_: Type, there: Path) -> None:
         """The same for programs; the exit code too."""
@@ -334,9 +350,10 @@ class TestSuggest:
     @pytest.mark.parametrize("form", ["istio", "linkerd"])
     def test_no_aliases(self, type_: Type, agent: FakeAgent, form: str) -> None:
         """Values that two rules share are written out in each."""
-        agent.documents = shop()
+        open_ = namespace("shop", default="all-unauthenticated")
+        agent.documents = [open_, *shop()[1:]]
         agent.seen.apply(opened(outsider(1), path="plaintext"))
-        words = ("authz", "suggest", "--socket", "/s", "--include-refused")
+        words = ("authz", "suggest", "--socket", "/s")
         told = type_(*words, "--format", form).stdout
         assert "ipBlocks" in told or "networks" in told
         assert "&id" not in told
