@@ -25,17 +25,34 @@ class Unseen:
     watched: bool
 
 
-def unseen(
-    nodes: Iterable[NodeFlows], now: Survey, proposed: Survey
-) -> tuple[Unseen, ...]:
-    """The pods of `now` that are judged by another policy then, and have no flow."""
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The pods whose policy changes: how many had connections, and which had none."""
+
+    reached: int
+    unseen: tuple[Unseen, ...]
+
+    @property
+    def enough(self) -> bool:
+        """
+        Whether the connections say something: one at least is to such a pod, and the
+        nodes of the others were asked. A pod that only calls others never has one.
+        """
+        if not self.unseen:
+            return True
+        return self.reached > 0 and all(each.watched for each in self.unseen)
+
+
+def coverage(nodes: Iterable[NodeFlows], now: Survey, proposed: Survey) -> Coverage:
+    """Of the pods of `now` those that are judged by another policy then."""
     nodes = tuple(nodes)
     watched = {each.node for each in nodes}
     reached = {flow.destination for each in nodes for flow, _ in each.flows}
-    return tuple(
-        Unseen(key, pod.node, pod.node in watched)
-        for key, pod in now.workloads.items()
-        if key not in reached and _changes(key, now, proposed)
+    changed = [key for key in now.workloads if _changes(key, now, proposed)]
+    unseen = [now.workloads[key] for key in changed if key not in reached]
+    return Coverage(
+        len(changed) - len(unseen),
+        tuple(Unseen(pod.key, pod.node, pod.node in watched) for pod in unseen),
     )
 
 

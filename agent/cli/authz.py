@@ -186,8 +186,9 @@ def diff_(
     since their agents started; nodes and periods are printed.
 
     Exit codes: 0 no connection starts or stops to be refused; 1 some do; 2 wrong usage
-    or input; 3 not enough data: no change was found, but the policy of at least one
-    pod changes to which no connection was seen (`enough` is false in --json).
+    or input; 3 not enough data (`enough` is false in --json): no change was found,
+    but no connection was seen to any pod whose policy changes, or the node of such a
+    pod was not asked.
     """
     from agent.authz import compare, coverage, overlay
     from agent.authz.survey import Survey
@@ -201,7 +202,7 @@ def diff_(
     document = authz_text.diff(
         compare.compare(_flows(nodes), now, then),
         nodes,
-        coverage.unseen(nodes, now, then),
+        coverage.coverage(nodes, now, then),
     )
     _warn(problem for problem in then.problems if problem not in now.problems)
     _print(document, authz_text.diff_lines(document), as_json)

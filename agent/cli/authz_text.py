@@ -13,7 +13,7 @@ import yaml
 
 from agent.authz.check import Answer
 from agent.authz.compare import Comparison, Difference
-from agent.authz.coverage import Unseen
+from agent.authz.coverage import Coverage
 from agent.authz.judgement import Verdict
 from agent.authz.reach import Admitted, Reach
 from agent.authz.seen import Flow, NodeFlows
@@ -92,16 +92,16 @@ def who_can_lines(document: Document) -> Iterator[str]:
 
 
 def diff(
-    comparison: Comparison, nodes: Sequence[NodeFlows], unseen: Sequence[Unseen]
+    comparison: Comparison, nodes: Sequence[NodeFlows], coverage: Coverage
 ) -> Document:
     """
-    `changes`: whether anything starts or stops to be refused; `enough`: whether each
-    pod whose policy changes had connections by which to tell.
+    `changes`: whether anything starts or stops to be refused; `enough`: whether there
+    were connections by which to tell; `unseen`: pods in scope without any.
     """
     decided = [each for each in comparison.differences if each.refuses is not None]
     return {
         "changes": bool(decided),
-        "enough": not unseen,
+        "enough": coverage.enough,
         "nodes": [
             {
                 "node": each.node,
@@ -114,7 +114,7 @@ def diff(
         ],
         "unseen": [
             {"pod": each.pod, "node": each.node or None, "node_asked": each.watched}
-            for each in unseen
+            for each in coverage.unseen
         ],
         "same": comparison.same,
         "differences": [_difference(each) for each in comparison.differences],
@@ -146,10 +146,12 @@ def diff_lines(document: Document) -> Iterator[str]:
         f"{sum(before == 'deny' for before, _ in verdicts)} would stop"
     )
     if not document["enough"]:
+        away = any(not each["node_asked"] for each in document["unseen"])
+        why = "their nodes were not all asked" if away else "nor to any other"
         count = len(document["unseen"])
         yield (
             f"not enough data: the policy of {count} pods changes to which no "
-            f"connection was seen"
+            f"connection was seen, and {why}"
         )
 
 

@@ -247,6 +247,7 @@ class TestDiff:
         )
         assert "based on node n1: 0 flows since 1970-01-01" in result.stdout
         assert "not enough data: the policy of 1 pods changes" in result.stdout
+        assert "their nodes were not all asked" in result.stdout
 
     def test_a_change_is_told_before_missing_data(
         self, type_: Type, agent: FakeAgent, tmp_path: Path
