@@ -30,6 +30,7 @@ from agent.identity.trust import Trust
 from agent.log import LogFormat, LogLevel, configure, logger
 from agent.proxy import instructions
 from agent.proxy.channel import Channel, ChannelClosed
+from agent.proxy.contact import TICK_SECONDS, Contact, NoContact
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import Dialer
 from agent.proxy.inbound import InboundTunnels
@@ -96,6 +97,7 @@ class Worker:
         self._dialer = dialer
         self._pool = Pool(self._contexts, dialer, limits, self._path, nursery)
         self._world = World()
+        self._contact = Contact(limits.control_timeout_seconds)
         self._outbound = Outbound(
             self._register,
             maps,
@@ -113,6 +115,7 @@ class Worker:
             self._path,
             limits,
             self._world,
+            self._contact,
             nursery,
         )
         self._plaintext = InboundPlaintext(self._register, dialer, self._path)
@@ -130,14 +133,29 @@ class Worker:
         self._nursery.start_soon(self._pool.close_idle)
         self._nursery.start_soon(self._dialer.tidy)
         self._nursery.start_soon(self._recall.run)
+        self._nursery.start_soon(self._count_silence)
         while True:
             frame = await self._channel.receive()
+            if self._contact.heard():
+                self._tell_contact("control answers again: new connections are taken")
             instruction = instructions.decode(frame)
             assert not isinstance(instruction, instructions.Start)
             if isinstance(instruction, instructions.Ping):
                 self._news.tell(Pong(number=instruction.number))
             else:
                 self._apply(instruction)
+
+    async def _count_silence(self) -> None:
+        while True:
+            await trio.sleep(TICK_SECONDS)
+            if self._contact.tick():
+                text = f"no answer for {self._contact.silent_seconds:.0f} s"
+                self._tell_contact(f"{text}: no new connections are taken")
+
+    def _tell_contact(self, text: str) -> None:
+        log.warning("control", worker=self._start.worker, message=text)
+        name = f"worker {self._start.worker}"
+        self._register.incident("control-silent", name, text)
 
     def _apply(self, message: instructions.Instruction) -> None:
         match message:
@@ -207,7 +225,12 @@ class Worker:
                 self._register.incident("limit", pod.name, text)
                 return
             try:
+                self._contact.require()
                 await serve(pod, sock, peer)
+            except NoContact as error:
+                close_hard(sock)
+                text = f"connection from {peer} refused: {error}"
+                self._register.incident("control-silent", pod.name, text)
             except Exception:  # what escapes here would end every connection
                 log.exception("connection failed by a bug", peer=str(peer))
                 close_hard(sock)

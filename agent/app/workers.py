@@ -242,6 +242,7 @@ class Workers:
                 handshake_timeout_seconds=limits.handshake_timeout_seconds,
                 idle_tunnel_seconds=limits.idle_tunnel_seconds,
                 tunnel_max_age_seconds=math.inf if max_age is None else 3600 * max_age,
+                control_timeout_seconds=limits.control_timeout_seconds,
                 taint_deadline_seconds=identity.taint_deadline_seconds,
             ),
         )

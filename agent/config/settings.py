@@ -188,6 +188,7 @@ class LimitSettings:
     idle_tunnel_seconds: Seconds = 300.0
     drain_seconds: DrainSeconds = 5.0
     worker_timeout_seconds: WorkerSeconds = 10.0  # then it is killed, started again
+    control_timeout_seconds: WorkerSeconds = 10.0  # then workers refuse new connections
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from agent.identity.chain import CertificateTainted
 from agent.identity.crl import CertificateRevoked
 from agent.policy.decision import Denied, Request
 from agent.proxy.admission import NotAdmitted, client_address, delivery_address
+from agent.proxy.contact import Contact, NoContact
 from agent.proxy.data_path import DataPath
 from agent.proxy.dial import CannotConnect, Dialer
 from agent.proxy.limits import ProxyLimits
@@ -44,6 +45,7 @@ class InboundTunnels:
     path: DataPath
     limits: ProxyLimits
     world: World
+    contact: Contact
     nursery: trio.Nursery
 
     async def serve(
@@ -142,6 +144,13 @@ class InboundTunnels:
             stream.refuse(503)
             text = f"a connection of {tunnel.peer.spiffe_id} refused: too many are open"
             self.register.incident("limit", pod.name, text)
+            return
+        try:
+            self.contact.require()
+        except NoContact as error:
+            stream.refuse(503)
+            text = f"a connection of {tunnel.peer.spiffe_id} refused: {error}"
+            self.register.incident("control-silent", pod.name, text)
             return
         self.nursery.start_soon(self._serve_stream, pod, tunnel, stream, asked)
 

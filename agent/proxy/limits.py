@@ -26,3 +26,4 @@ class ProxyLimits:
     ping_timeout_seconds: float = 20.0
     tunnel_max_age_seconds: float = math.inf  # but for the certificates' own end
     taint_deadline_seconds: float = 10.0
+    control_timeout_seconds: float = 10.0

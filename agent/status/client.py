@@ -13,6 +13,7 @@ import httpx
 
 from agent.errors import PodlockError
 from agent.status.documents import Name
+from agent.status.owner import owner_of
 
 TIMEOUT_SECONDS: Final = 10.0
 
@@ -39,9 +40,9 @@ def fetch(
             answer = client.get(f"http://localhost/v1/{name}", params=filters)
             document = answer.json()
         except httpx.TimeoutException as error:
-            raise NoAnswer(
-                f"{path}: no answer within {timeout_seconds:g} seconds"
-            ) from error
+            text = f"{path}: no answer within {timeout_seconds:g} seconds"
+            owner = owner_of(path)
+            raise NoAnswer(f"{text}; {owner}" if owner else text) from error
         except (httpx.HTTPError, ValueError) as error:
             raise NoAnswer(f"{path}: not a Podlock agent: {error}") from error
     if not isinstance(document, dict):
