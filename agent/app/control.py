@@ -115,7 +115,7 @@ class Control:
 
     @property
     def federated(self) -> frozenset[TrustDomain]:
-        """The foreign trust domains of the configuration and of the trust in force."""
+        """The foreign trust domains of the configuration and of the active trust."""
         trust = self.allegiance.trust
         bundles = trust.federated if trust else ()
         return frozenset(

@@ -52,9 +52,7 @@ def _verdict(
 ) -> Verdict:
     pod, port = server.pod, server.port
     if pod.host_network:
-        text = (
-            f"{pod.key} is on the host network, outside the mesh: nobody judges there"
-        )
+        text = f"{pod.key} is on the host network, outside the mesh: no agent checks it"
         return Verdict(True, "", text)
     if not pod.meshed:
         return Verdict(True, "", f"{pod.key} is not in the mesh: nobody judges there")

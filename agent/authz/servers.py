@@ -25,7 +25,7 @@ _ANY: Final = (ipaddress.IPv4Address(0), ipaddress.IPv6Address(0))
 
 
 class NoSuchParty(InputError):
-    """A name that names nobody, or more than one."""
+    """A name that names no pod or Service, or more than one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def behind(service: Service, port: int, survey: Survey) -> list[Server]:
             for number in _target_ports(asked, port, pod):
                 found[pod.key] = Server(pod, number)
     if not found:
-        raise NoSuchParty(_nobody_behind(asked, port, endpoints, survey))
+        raise NoSuchParty(_why_no_pod(asked, port, endpoints, survey))
     return list(found.values())
 
 
@@ -155,7 +155,7 @@ def _target_ports(service: Service, port: int, pod: Workload) -> Iterator[int]:
             yield from (named.port for named in pod.ports if named.name == each.target)
 
 
-def _nobody_behind(
+def _why_no_pod(
     service: Service, port: int, endpoints: list[Endpoint], survey: Survey
 ) -> str:
     """Why there is no pod, as far as the objects tell."""

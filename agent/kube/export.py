@@ -7,7 +7,7 @@ Only what we read of an object is in it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import msgspec
@@ -20,6 +20,7 @@ from agent.workload.model import (
     Namespace,
     Objects,
     Service,
+    SliceEndpoint,
     Workload,
 )
 
@@ -31,7 +32,8 @@ def manifests(objects: Objects) -> Iterator[Manifest]:
     yield from (_namespace(item) for item in objects.namespaces)
     yield from (_pod(item) for item in objects.workloads)
     yield from (_service(item) for item in objects.services)
-    yield from (_endpoint_slice(item) for item in objects.endpoint_slices)
+    for item in objects.endpoint_slices:
+        yield from map(_endpoint_slice, _by_ports(item))
     for each in fields(objects):
         family = getattr(objects, each.name)
         if is_dataclass(family):
@@ -126,6 +128,19 @@ def _service(item: Service) -> Manifest:
     if item.external_name is not None:
         spec |= {"type": "ExternalName", "externalName": item.external_name}
     return _object("Service", item, spec=spec)
+
+
+def _by_ports(item: EndpointSlice) -> Iterator[EndpointSlice]:
+    """Endpoints of the older kind bring their own ports: a slice for each set."""
+    found: dict[tuple[NamedPort, ...] | None, list[SliceEndpoint]] = {None: []}
+    for each in item.endpoints:
+        found.setdefault(each.ports, []).append(replace(each, ports=None))
+    for number, (ports, endpoints) in enumerate(found.items()):
+        if ports is not None:
+            name = f"{item.name}-{number}"
+            yield replace(item, name=name, ports=ports, endpoints=tuple(endpoints))
+        elif endpoints or len(found) == 1:
+            yield replace(item, endpoints=tuple(endpoints))
 
 
 def _endpoint_slice(item: EndpointSlice) -> Manifest:

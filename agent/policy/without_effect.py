@@ -170,7 +170,7 @@ def of_authorizations(rules: LinkerdRules) -> Iterator[Problem]:
             covered[rule.object] = cover.object if cover is not None else None
     for title, other in covered.items():
         if other is not None:
-            message = f"{other} admits everybody whom it admits; it has no effect"
+            message = f"{other} admits every client that it admits; it has no effect"
             yield Problem(title, "spec", message)
 
 

@@ -40,10 +40,10 @@ class EffectJudge:
 
     def _found(self, objects: Objects, *, whole: bool) -> Iterator[Problem]:
         pods = [pod for pod in objects.workloads if not pod.finished]
-        everybody = Population((pod.namespace, pod.labels) for pod in pods)
+        all_pods = Population((pod.namespace, pod.labels) for pod in pods)
         meshed = (pod for pod in pods if pod.meshed or not whole)
         world = judge.World(
-            everybody,
+            all_pods,
             Population((pod.namespace, pod.labels) for pod in meshed),
             {(item.namespace, item.name): item.selector for item in objects.services},
             self._root,

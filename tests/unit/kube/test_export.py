@@ -123,3 +123,33 @@ def test_services() -> None:
         },
     )
     assert through(found) == found
+
+
+def test_the_older_kind_of_endpoints() -> None:
+    """Which is a slice whose endpoints bring their own ports: one for each set."""
+    found = objects(
+        {
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": {"name": "api", "namespace": "shop"},
+            "subsets": [
+                {"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}]},
+                {"addresses": [{"ip": "10.0.0.2"}], "ports": [{"port": 81}]},
+            ],
+        }
+    )
+    read = {
+        (endpoint.addresses, port.port)
+        for part in through(found).endpoint_slices
+        for endpoint in part.endpoints
+        for port in part.ports
+    }
+    assert part_names(found) == ["api"]
+    assert {(str(ip), port) for (ip,), port in read} == {
+        ("10.0.0.1", 80),
+        ("10.0.0.2", 81),
+    }
+
+
+def part_names(found: Objects) -> list[str]:
+    return [part.name for part in found.endpoint_slices]

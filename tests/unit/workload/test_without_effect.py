@@ -14,6 +14,7 @@ from tests.unit.authz.samples import (
     TD,
     Manifest,
     api_policy,
+    namespace,
     pod,
     policy,
     rule,
@@ -132,6 +133,30 @@ class TestShadowed:
             "has no effect"
         )
 
+    def test_an_istio_rule_by_the_mesh_s(self) -> None:
+        """A policy of the root namespace without a selector is about every pod."""
+        (said,) = found(
+            *shop(),
+            istio("all", namespace="istio-system", rules=[allow()]),
+            istio("api", rules=[allow()]),
+        )
+        assert "istio-system/all spec.rules[0] allows all that it allows" in said
+
+    def test_not_by_another_namespace(self) -> None:
+        """Nor by a policy about other pods."""
+        labels = {"matchLabels": {"app": "api"}}
+        others = {"matchLabels": {"app": "web"}}
+        same: list[Manifest] = [allow()]
+        assert (
+            found(
+                *shop(namespace("back"), pod("back/db", "10.0.5.5")),
+                istio("a", namespace="back", rules=same),
+                istio("b", selector=labels, rules=same),
+                istio("c", selector=others, rules=same),
+            )
+            == []
+        )
+
     def test_an_allow_by_a_deny(self) -> None:
         """What is refused anyway."""
         (said,) = found(
@@ -161,7 +186,7 @@ class TestShadowed:
         (said,) = found(*shop(*api_policy("web")), everyone, wide)
         assert said == (
             "AuthorizationPolicy shop/api: spec: AuthorizationPolicy shop/wide admits "
-            "everybody whom it admits; it has no effect"
+            "every client that it admits; it has no effect"
         )
         needed = rule("shop/api", "api", "MeshTLSAuthentication", "api")
         needed["spec"]["targetRef"] = {"kind": "Namespace", "name": "shop"}
