@@ -44,7 +44,7 @@ def remarks(
     opens = False
     found: list[Problem] = []
     for place, text, excluded in _principals(rule, path):
-        message = _no_identity(text, domains) if "*" not in text else None
+        message = _no_identity(text, domains)
         if message is None:
             continue
         keeps_out = excluded is (policy.spec.action == "ALLOW")
@@ -63,21 +63,64 @@ def remarks(
 
 
 def _is_ours(text: str, domains: Domains) -> bool:
-    return domains.only_pods and text.partition("/")[0] in (
-        CLUSTER_LOCAL,
-        str(domains.own),
-    )
+    """Whether a principal, or the beginning of some, names our own trust domain."""
+    domain, slash, _ = text.partition("/")
+    own = (CLUSTER_LOCAL, str(domains.own))
+    return domains.only_pods and bool(slash) and domain in own
 
 
 def _no_identity(text: str, domains: Domains) -> str | None:
-    """Why no client has this principal; None where one can."""
+    """Why no client has such a principal; None where one can."""
+    if "*" in text:
+        return _no_such_identity(text, domains)
     identity = SpiffeId.parse(f"{SCHEME}{text}")
-    foreign = str(identity.trust_domain) not in (CLUSTER_LOCAL, str(domains.own))
-    if foreign and identity.trust_domain not in domains.federated:
-        domain = identity.trust_domain
-        return f"{text}: {domain} is no trust domain of this mesh; it matches no pod"
-    if foreign or identity.namespace is not None:
+    domain = identity.trust_domain
+    if str(domain) not in (CLUSTER_LOCAL, str(domains.own)):
+        return None if domain in domains.federated else _foreign(text, str(domain))
+    return None if identity.namespace is not None else _no_pod(text, domains)
+
+
+def _no_such_identity(text: str, domains: Domains) -> str | None:
+    """The same for `text*` and `*text`; one that a federated domain may have passes."""
+    parts = text.strip("*").split("/")
+    if text.startswith("*"):
+        possible = len(parts) <= len(_FORM) and all(
+            _fits(part, form, cut=number == len(parts) - 1, start=False)
+            for number, (part, form) in enumerate(
+                zip(reversed(parts), reversed(_FORM), strict=False)
+            )
+        )
+        return None if possible or domains.federated else _no_pod(text, domains)
+    if len(parts) == 1:
         return None
+    if parts[0] not in (CLUSTER_LOCAL, str(domains.own)):
+        known = parts[0] in map(str, domains.federated)
+        return None if known else _foreign(text, parts[0])
+    possible = len(parts) <= len(_FORM) and all(
+        _fits(part, form, cut=number == len(parts) - 1, start=True)
+        for number, (part, form) in enumerate(zip(parts, _FORM, strict=False))
+    )
+    return None if possible else _no_pod(text, domains)
+
+
+# TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT; None for what may be any name.
+_FORM: Final = (None, "ns", None, "sa", None)
+
+
+def _fits(part: str, form: str | None, *, cut: bool, start: bool) -> bool:
+    """Whether a part of a pattern can be this one; the part at the `*` may be cut."""
+    if form is None:
+        return cut or bool(part)
+    if not cut:
+        return part == form
+    return form.startswith(part) if start else form.endswith(part)
+
+
+def _foreign(text: str, domain: str) -> str:
+    return f"{text}: {domain} is no trust domain of this mesh; it matches no pod"
+
+
+def _no_pod(text: str, domains: Domains) -> str:
     return (
         f"{text} is no pod's identity, which is "
         f"{domains.own}/ns/NAMESPACE/sa/SERVICE-ACCOUNT; it matches no pod"

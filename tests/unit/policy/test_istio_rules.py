@@ -232,6 +232,59 @@ class TestNoIdentity:
         assert made.rules[0].terms[0].matches(facts)
 
     @pytest.mark.parametrize(
+        "text",
+        [
+            "corp.example/namespace/shop/*",
+            "cluster.local/shop*",
+            "corp.example/ns/shop/web*",
+            "corp.example/ns//sa/*",
+            "corp.example/ns/shop/sa/web/*",
+        ],
+    )
+    def test_beginnings_of_ours(self, text: str) -> None:
+        """A DENY of one that no pod has is refused as a whole name is."""
+        made = translated("DENY", Domains(OWN), principals=[text])
+        assert made.refused
+        assert not translated("ALLOW", Domains(OWN), principals=[text]).refused
+
+    def test_every_pattern_of_a_pod(self) -> None:
+        """Cut before or after any letter of its identity."""
+        whole = "corp.example/ns/shop/sa/web"
+        for place in range(1, len(whole)):
+            for text in (f"{whole[:place]}*", f"*{whole[place:]}"):
+                made = translated("DENY", Domains(OWN), principals=[text])
+                assert (made.problems, made.refused) == ((), False), text
+
+    @pytest.mark.parametrize("text", ["*/serviceaccount/web", "*/sa/web/", "*/ns/web"])
+    def test_ends(self, text: str) -> None:
+        """No pod has them: a warning; a machine of a federated domain may."""
+        made = translated("DENY", Domains(OWN), principals=[text])
+        assert not made.refused
+        assert len(made.problems) == 1
+        federated = Domains(OWN, frozenset({PARTNER}))
+        assert not translated("DENY", federated, principals=[text]).problems
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            *("*", "corp*", "corp.example/*", "corp.example/n*", "corp.example/ns/s*"),
+            *(
+                "corp.example/ns/shop/*",
+                "corp.example/ns/shop/s*",
+                "cluster.local/ns/*",
+            ),
+            *("corp.example/ns/shop/sa/w*", "*web", "*/web", "*a/web", "*/sa/web"),
+            *("*op/sa/web", "*/shop/sa/web", "*ns/shop/sa/web", "*/ns/shop/sa/web"),
+            "*example/ns/shop/sa/web",
+        ],
+    )
+    def test_patterns_that_pods_have(self, text: str) -> None:
+        """Cut anywhere."""
+        made = translated("DENY", Domains(OWN), principals=[text])
+        assert not made.problems
+        assert not made.refused
+
+    @pytest.mark.parametrize(
         "text", ["partner.example/vm/1", "partner.example/ns/a/sa/b"]
     )
     def test_of_another_domain(self, text: str) -> None:
