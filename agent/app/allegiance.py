@@ -27,7 +27,7 @@ from agent.identity.trust import Trust
 from agent.proxy import instructions
 
 
-def _nothing() -> None:
+def _nothing(*_: object) -> None:
     """Nothing depends on it."""
 
 
@@ -59,6 +59,7 @@ class Allegiance:
         self._clock = clock
         self._credentials: dict[SpiffeId, Credential] = {}
         self.on_trust: Callable[[], None] = _nothing
+        self.on_issued: Callable[[SpiffeId], None] = _nothing
         self._told_outdated: set[RevocationList] = set()
 
     def want(self, identities: AbstractSet[SpiffeId]) -> None:
@@ -67,6 +68,11 @@ class Allegiance:
         for identity in self._credentials.keys() - identities:
             del self._credentials[identity]
             self._workers.broadcast(instructions.IdentityForgotten(identity))
+
+    def has(self, identity: SpiffeId) -> bool:
+        """Whether there is a certificate for it, and its time has not passed."""
+        credential = self._credentials.get(identity)
+        return credential is not None and self._clock() <= credential.svid.not_after
 
     def told(self) -> Iterator[instructions.Instruction]:
         """What a new worker must know before any pod."""
@@ -100,6 +106,7 @@ class Allegiance:
             f"certificate {credential.svid.serial:x} "
             f"until {credential.svid.not_after:%Y-%m-%dT%H:%M:%SZ}",
         )
+        self.on_issued(identity)
 
     def adopt_crls(self, news: CrlNews) -> None:
         """The files of revocation lists changed: ours and peers' are judged again."""

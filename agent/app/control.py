@@ -31,7 +31,7 @@ from agent.config import Config
 from agent.errors import KernelError
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
-from agent.identity.spiffe import TrustDomain
+from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.kube.manifests import Change
 from agent.log import logger
 from agent.policy.problem import Problem
@@ -103,7 +103,12 @@ class Control:
         self._registry = registry
         self.workers = Workers(config, self._state, self._hear, self._lost)
         self.enrolled = EnrolledPods(
-            enrolment, self.workers, self._announcer, config.trust_domain, self._note
+            enrolment,
+            self.workers,
+            self._announcer,
+            config.trust_domain,
+            self._note,
+            lambda identity: self.allegiance.has(identity),
         )
         self.allegiance = Allegiance(
             config, source, self.workers, self.ledger.by_authority, self._note
@@ -112,6 +117,7 @@ class Control:
         self._effects = EffectJudge(config.trust_domain, config.policy.root_namespace)
         self._announcer.advise(self.without_effect)
         self.allegiance.on_trust = self._federate
+        self.allegiance.on_issued = self._issued
 
     @property
     def federated(self) -> frozenset[TrustDomain]:
@@ -163,7 +169,7 @@ class Control:
         if first:
             self.enrolled.forget_connections()
         self.loaded = True
-        self.allegiance.want(self.view.identities)
+        self._want_identities()
         outside = self._outside() if self.gate else {}
         self._admit(outside)
         # While the namespaces of pods that left are open still.
@@ -178,6 +184,16 @@ class Control:
             self.gate.retain(outside)
         if first and self.direct:
             self.direct.settle_earlier()
+
+    def _want_identities(self) -> None:
+        self.allegiance.want(self.view.identities | self.enrolled.identities)
+
+    def _issued(self, identity: SpiffeId) -> None:
+        """A pod whose account has changed may have waited for this certificate."""
+        waits = self.view.identities - self.enrolled.identities
+        if identity in waits:
+            self.reconcile()
+            self._want_identities()
 
     def reconcile(self) -> None:
         """Make the captured pods those of the view; what fails is tried again later."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -46,7 +46,9 @@ class EnrolledPods:
         announcer: Announcer,
         trust_domain: TrustDomain,
         note: Note,
+        has_certificate: Callable[[SpiffeId], bool],
     ) -> None:
+        self._has_certificate = has_certificate
         self.captures: dict[str, Capture] = {}
         """By pod uid."""
         self.waiting: dict[str, str] = {}
@@ -66,11 +68,11 @@ class EnrolledPods:
         """
         planned = self.give_up(view, complete=complete)
         for uid, successor in planned.hand_over.items():
-            self._hand_over(uid, view.pods[successor])
+            self._hand_over(uid, planned.pods[successor])
         for uid in planned.change:
-            self._give_up_addresses(view.pods[uid])
+            self._give_up_addresses(planned.pods[uid])
         for uid in planned.capture:
-            self._capture(view, view.pods[uid])
+            self._capture(view, planned.pods[uid])
         self.waiting = {
             uid: why for uid, why in self.waiting.items() if uid in view.pods
         }
@@ -82,6 +84,7 @@ class EnrolledPods:
             view.pods,
             view.unplaced,
             _inode_at,
+            lambda pod: self._has_certificate(self._identity(pod)),
             complete=complete,
         )
         for uid in planned.release:
@@ -94,6 +97,11 @@ class EnrolledPods:
     def captured_as(self) -> Mapping[str, Workload]:
         """The captured pods by uid, each as it was when it was captured."""
         return self._captured_as
+
+    @property
+    def identities(self) -> set[SpiffeId]:
+        """Those that captured pods have now: the old one, until there is the new."""
+        return {self._identity(pod) for pod in self._captured_as.values()}
 
     def forget_connections(self) -> None:
         """Drop what connections of an earlier agent left in the maps."""

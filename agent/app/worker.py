@@ -190,6 +190,10 @@ class Worker:
             self._register.incident("lost", f"worker {self._start.worker}", text)
 
     def _capture(self, pod: LocalPod) -> None:
+        held = self._pods.get(pod.uid)
+        if held is not None and held.is_where(pod):
+            self._rename(held, pod)
+            return
         self._release(pod.uid, "the pod was captured anew")
         self._pods[pod.uid] = pod
         tunnels = self._bounded(pod, self._inbound.serve, "inbound")
@@ -203,6 +207,17 @@ class Worker:
                 *((each, outbound, self._patience) for each in pod.outbound),
             )
         ]
+
+    def _rename(self, held: LocalPod, pod: LocalPod) -> None:
+        """Another identity, the same namespace and addresses: who is there goes on."""
+        before = held.identity
+        held.become(pod)
+        if held.identity != before:
+            for tunnel in list(held.tunnels):
+                tunnel.drain()
+            self._pool.drain(
+                lambda key: key.source_uid == held.uid and key.source != held.identity
+            )
 
     def _patience(self) -> float:
         return beside_bulk(self._moves_bulk())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -17,7 +18,7 @@ from agent.proxy.dial import Dialer
 from agent.proxy.live import LiveConnection, Register
 from agent.proxy.patience import Patience
 from agent.proxy.pod import LocalPod
-from agent.proxy.pool import CannotTunnel, NotYetClean, Pool, PoolKey
+from agent.proxy.pool import CannotTunnel, NotYetClean, OtherIdentity, Pool, PoolKey
 from agent.proxy.relay import relay
 from agent.proxy.routing import NoRoute, Outside, ToPeer, route
 from agent.proxy.seams import KernelMaps
@@ -33,6 +34,7 @@ class PeerRefused(Refused):
     """The destination's agent answered our CONNECT with something else than 200."""
 
 
+RENAME_SECONDS: Final = 2.0
 ANSWERS = {
     400: "the destination's agent does not know this address (400)",
     401: "the destination's policy does not permit it (401)",
@@ -152,10 +154,8 @@ class Outbound:
         a while. Nothing is sent twice: where application bytes went along with the
         CONNECT, only if the peer says that it has not touched it.
         """
-        pod, peer = live.pod, to.peer
-        key = PoolKey(pod.uid, pod.identity, peer.uid, peer.identity, to.tunnel)
-        patience, fresh = Patience(self.clean_seconds), False
-        tunnel = await self._tunnel(pod, key, patience)
+        pod, patience, fresh = live.pod, Patience(self.clean_seconds), False
+        tunnel = await self._tunnel(pod, to, patience)
         live.session.advance(State.IDENTIFIED)
         while True:
             try:
@@ -169,17 +169,33 @@ class Outbound:
                     again, fresh = not fresh, True
                 if not again:
                     raise
-                before, tunnel = tunnel, await self._tunnel(pod, key, patience)
+                before, tunnel = tunnel, await self._tunnel(pod, to, patience)
                 if tunnel is before:
                     raise
 
-    async def _tunnel(self, pod: LocalPod, key: PoolKey, patience: Patience) -> Tunnel:
+    async def _tunnel(self, pod: LocalPod, to: ToPeer, patience: Patience) -> Tunnel:
+        """
+        A pod's ServiceAccount may change: its agent, ours and the certificate are not
+        quite at one time, so another identity is asked again, for a moment where we
+        have not heard of a change.
+        """
+        surprise = Patience(min(RENAME_SECONDS, self.clean_seconds))
         while True:
             try:
-                return await self.pool.tunnel(pod, key)
+                return await self.pool.tunnel(pod, self._key(pod, to))
             except NotYetClean:
                 if not await patience.pause():
                     raise
+            except OtherIdentity:
+                renamed = self.world.was_renamed(to.peer.uid)
+                if not await (patience if renamed else surprise).pause():
+                    raise
+
+    def _key(self, pod: LocalPod, to: ToPeer) -> PoolKey:
+        """The pair of workloads, under the identities that they have now."""
+        now = self.world.known().peer_at(to.tunnel.ip)
+        peer = now if now is not None and now.uid == to.peer.uid else to.peer
+        return PoolKey(pod.uid, pod.identity, peer.uid, peer.identity, to.tunnel)
 
     async def _accepted(
         self,

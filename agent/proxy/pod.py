@@ -60,6 +60,20 @@ class LocalPod:
             outbound=tuple(outbound),
         )
 
+    def is_where(self, other: LocalPod) -> bool:
+        """Whether it is the same pod, in the same namespace with the same addresses."""
+        return (self.uid, self.netns_cookie, self.addresses) == (
+            other.uid,
+            other.netns_cookie,
+            other.addresses,
+        )
+
+    def become(self, other: LocalPod) -> None:
+        """Take the name, identity and policy of `other`, which is closed."""
+        self.name, self.identity = other.name, other.identity
+        self.policy = other.policy
+        other.close()
+
     def stop_listening(self) -> None:
         """Take no more connections; those there are go on."""
         self.listening = False

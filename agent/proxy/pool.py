@@ -18,6 +18,7 @@ import trio
 from agent.addresses import TunnelAddress
 from agent.errors import PeerError, PodlockError
 from agent.hbone.connection import Connection, Role
+from agent.identity.certificate import PeerIdentityMismatch
 from agent.identity.chain import CertificateTainted
 from agent.identity.crl import CertificateRevoked
 from agent.identity.spiffe import SpiffeId
@@ -40,6 +41,13 @@ class CannotTunnel(PeerError):
 
 class NotYetClean(CannotTunnel):
     """The destination's certificate is tainted or revoked; it may have another soon."""
+
+
+class OtherIdentity(CannotTunnel):
+    """
+    The destination proved another identity: the one that it had, perhaps, until its
+    agent has the certificate of the new one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +136,11 @@ class Pool:
             for tunnel in list(self._tunnels[key]):
                 tunnel.shut(reason)
 
-    def drain(self) -> None:
-        """No new streams on any tunnel; each closes with its last one."""
-        for tunnel in self.open_tunnels():
-            tunnel.drain()
+    def drain(self, stale: Callable[[PoolKey], bool]) -> None:
+        """No new streams on these; each closes with its last one."""
+        for key in [key for key in self._tunnels if stale(key)]:
+            for tunnel in list(self._tunnels[key]):
+                tunnel.drain()
 
     async def close_idle(self) -> None:
         """Forever: close tunnels that carried nothing for a while."""
@@ -148,9 +157,7 @@ class Pool:
         try:
             return await self._open(pod, key)
         except (PodlockError, OSError) as error:
-            passing = isinstance(error, CertificateTainted | CertificateRevoked)
-            kind = NotYetClean if passing else CannotTunnel
-            opening.error = kind(f"tunnel to {key.address}: {error}")
+            opening.error = _kind_of(error)(f"tunnel to {key.address}: {error}")
             raise opening.error from error
         finally:
             # A cancelled opener leaves no error: one of those who waited tries next.
@@ -197,3 +204,13 @@ class Pool:
             tunnels.remove(tunnel)
             if not tunnels:
                 del self._tunnels[key]
+
+
+def _kind_of(error: PodlockError | OSError) -> type[CannotTunnel]:
+    match error:
+        case CertificateTainted() | CertificateRevoked():
+            return NotYetClean
+        case PeerIdentityMismatch():
+            return OtherIdentity
+        case _:
+            return CannotTunnel

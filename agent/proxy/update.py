@@ -51,6 +51,8 @@ def update(
     pool.purge(
         lambda key: _is_stale(key, directory), "the destination is another workload now"
     )
+    # The same pod under another identity: what is open was judged by the old one.
+    pool.drain(lambda key: _is_renamed(key, directory))
     for live in register.passing_through():
         _stop_plaintext(live, directory)
     return None
@@ -64,7 +66,12 @@ def _policies(told: WorldUpdated | WorldChanged) -> Mapping[str, InboundPolicy]:
 
 def _is_stale(key: PoolKey, directory: Directory) -> bool:
     peer = directory.peer_at(key.address.ip)
-    return peer is None or (peer.uid, peer.identity) != (key.peer_uid, key.peer)
+    return peer is None or peer.uid != key.peer_uid
+
+
+def _is_renamed(key: PoolKey, directory: Directory) -> bool:
+    peer = directory.peer_at(key.address.ip)
+    return peer is not None and peer.identity != key.peer
 
 
 def _stop_plaintext(live: LiveConnection, directory: Directory) -> None:

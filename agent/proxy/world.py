@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from agent.addresses import IPAddress
 from agent.errors import Refused
 from agent.identity.spiffe import SpiffeId
 from agent.proxy.instructions import WorldChanged, WorldUpdated
 from agent.workload.delta import Snapshot, apply
-from agent.workload.directory import Directory
+from agent.workload.directory import Directory, Peer
+
+# Of each a client waits for the new certificate, not more; the latest are kept.
+MAX_RENAMED: Final = 1024
 
 
 class NotYet(Refused):
@@ -29,6 +35,7 @@ class World:
     snapshot: Snapshot | None = None
     asked: bool = False
     """Whether control was asked for the whole world and has not sent it yet."""
+    _renamed: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def take(self, told: WorldUpdated | WorldChanged) -> None:
         """
@@ -40,8 +47,26 @@ class World:
         if isinstance(told, WorldUpdated):
             self.snapshot, self.asked = told.snapshot, False
         else:
+            self._look_for_renamed(told.delta.peers.puts)
             self.snapshot = apply(self.snapshot or Snapshot(version=-1), told.delta)
         self.directory = self.snapshot.directory
+
+    def _look_for_renamed(self, puts: Mapping[IPAddress, Peer]) -> None:
+        known = self.directory.peers if self.directory else {}
+        for ip, peer in puts.items():
+            before = known.get(ip)
+            if before and before.uid == peer.uid and before.identity != peer.identity:
+                self.note_renamed(peer.uid)
+
+    def note_renamed(self, uid: str) -> None:
+        """The identity of a pod changed."""
+        self._renamed[uid] = None
+        if len(self._renamed) > MAX_RENAMED:
+            self._renamed.popitem(last=False)
+
+    def was_renamed(self, uid: str) -> bool:
+        """Whether a pod's identity changed lately, while we knew it."""
+        return uid in self._renamed
 
     def known(self) -> Directory:
         """The directory. Raises: NotYet."""

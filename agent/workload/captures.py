@@ -11,7 +11,7 @@ must not be released is left: redirected, and refused, as after the end of an ag
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.workload.model import Workload
 
@@ -29,8 +29,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Steps by pod uid, in this order."""
+    """Steps by pod uid, in this order; `pods` are as they are to be captured."""
 
+    pods: Mapping[str, Workload]
     release: frozenset[str]
     leave: frozenset[str]
     hand_over: Mapping[str, str]
@@ -45,6 +46,7 @@ def plan(
     pods: Mapping[str, Workload],
     unplaced: Collection[str],
     inode_at: Callable[[str | None], Inode | None],
+    speaks: Callable[[Workload], bool] = lambda _: True,
     *,
     complete: bool,
 ) -> Plan:
@@ -52,8 +54,13 @@ def plan(
     What makes the captures `held` those of `pods`.
 
     `unplaced` are enrolled pods whose namespace is not known. `inode_at` tells which
-    namespace is at a path now, None for none. `complete`: all objects were read.
+    namespace is at a path now, None for none. `speaks`: whether there is a certificate
+    for a pod's identity. `complete`: all objects were read.
     """
+    pods = {
+        uid: _as_served(held[uid].pod, pod, speaks) if uid in held else pod
+        for uid, pod in pods.items()
+    }
     gone = held.keys() - pods.keys()
     moved = {
         uid
@@ -73,12 +80,24 @@ def plan(
     }
     change = {uid for uid in staying if _facts(held[uid].pod) != _facts(pods[uid])}
     return Plan(
+        pods,
         release=frozenset(may_go),
         leave=frozenset(given_up - may_go),
         hand_over=hand_over,
         change=frozenset(change),
         capture=tuple(uid for uid in pods if uid not in staying - change),
     )
+
+
+def _as_served(
+    was: Workload, pod: Workload, speaks: Callable[[Workload], bool]
+) -> Workload:
+    """
+    Its ServiceAccount changed: it has the old one until there is a certificate for the
+    new one, so that it is never without.
+    """
+    old = replace(pod, service_account=was.service_account)
+    return pod if old == pod or speaks(pod) or not speaks(old) else old
 
 
 def _facts(pod: Workload) -> tuple[object, ...]:

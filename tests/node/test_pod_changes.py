@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from tests.demo import stage
-from tests.demo.calls import curl, url
+from tests.demo.calls import Answer, curl, url
 from tests.demo.stage import Stage
 from tests.lab import system
 from tests.lab.capture import WireTap
@@ -81,7 +81,7 @@ def restored(world: Stage) -> Iterator[None]:
         stage.wait_captured(agent)
 
 
-def _has(made: list[str], count: int) -> bool:
+def _has(made: list[Answer], count: int) -> bool:
     return len(made) >= count
 
 
@@ -97,7 +97,9 @@ def test_stays_in_the_mesh(world: Stage, change: Change) -> None:
                 change(each, turn)
         return objects
 
-    under_calls(world, change.__name__, map(changed, range(CHANGES)))
+    made = under_calls(world, change.__name__, map(changed, range(CHANGES)))
+    if change in (account, label, annotation):
+        assert [each for each in made if not each.served] == []
 
 
 @pytest.mark.usefixtures("restored")
@@ -111,15 +113,21 @@ def test_stays_in_the_mesh_while_a_file_is_broken(world: Stage, part: Part) -> N
     under_calls(world, part.__name__, reads)
 
 
-def under_calls(world: Stage, name: str, reads: Iterable[list[Manifest]]) -> None:
-    """Write each of `reads` under connections without a pause; all stay in the mesh."""
+def under_calls(
+    world: Stage, name: str, reads: Iterable[list[Manifest]]
+) -> list[Answer]:
+    """
+    Write each of `reads` under connections without a pause; all stay in the mesh.
+
+    Returns: how each connection ended.
+    """
     to = url(world.pods["open"].address.v4)
     done = threading.Event()
-    made: list[str] = []
+    made: list[Answer] = []
 
     def call() -> None:
         while not done.is_set():
-            made.append(str(curl(world.pods["web"], to)))
+            made.append(curl(world.pods["web"], to))
 
     caller = threading.Thread(target=call)
     with WireTap(world.lab, f"changes-{name}") as tap:
@@ -136,3 +144,4 @@ def under_calls(world: Stage, name: str, reads: Iterable[list[Manifest]]) -> Non
     assert wire.faults() == []
     assert wire.readable([world.secret.encode()]) == []
     assert curl(world.pods["web"], to).body
+    return made

@@ -19,6 +19,8 @@ from agent.proxy.pool import Pool
 from agent.proxy.session import Meter, Traffic
 from agent.proxy.tunnel import Tunnel, TunnelLost
 from agent.proxy.tunnel_stream import PeerReset
+from agent.proxy.world import World
+from agent.workload.directory import Directory
 from tests.unit.proxy.joined import Scripted, scripted, tcp_pair
 
 REQUEST = ConnectRequest("10.0.0.2:80")
@@ -100,6 +102,7 @@ def asking(*tunnels: Tunnel) -> Outbound:
     outbound = Outbound.__new__(Outbound)
     outbound.answer_seconds = outbound.clean_seconds = 5
     outbound.pool = cast(Pool, FakePool(*tunnels))
+    outbound.world = World(Directory())
     return outbound
 
 
@@ -111,7 +114,9 @@ def live_connection() -> LiveConnection:
 
 
 PEER = SimpleNamespace(
-    peer=SimpleNamespace(uid="2", identity=None), delivery=None, tunnel=None
+    peer=SimpleNamespace(uid="2", identity=None),
+    delivery=None,
+    tunnel=SimpleNamespace(ip=None),
 )
 
 

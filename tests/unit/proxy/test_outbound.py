@@ -13,11 +13,13 @@ from trio.testing import MockClock
 from agent.hbone.connection import ConnectRequest, ErrorCode
 from agent.hbone.events import StreamReset
 from agent.proxy.live import LiveConnection
-from agent.proxy.outbound import Outbound
-from agent.proxy.pool import CannotTunnel, NotYetClean, Pool
+from agent.proxy.outbound import RENAME_SECONDS, Outbound
+from agent.proxy.pool import CannotTunnel, NotYetClean, OtherIdentity, Pool
 from agent.proxy.routing import ToPeer
 from agent.proxy.tunnel import Tunnel, TunnelLost
 from agent.proxy.tunnel_stream import PeerReset, TunnelStream
+from agent.proxy.world import World
+from agent.workload.directory import Directory
 from tests.unit.proxy.joined import scripted, tcp_pair
 
 
@@ -48,8 +50,15 @@ class Asking(Outbound):
     refusals: int
     speaks_early: bool = False
 
-    def __init__(self, *outcomes: Exception | None, refusals: int = 0) -> None:
+    def __init__(
+        self,
+        *outcomes: Exception | None,
+        refusals: int = 0,
+        kind: type[CannotTunnel] = NotYetClean,
+    ) -> None:
         self.outcomes, self.refusals, self.tunnels = list(outcomes), refusals, []
+        self.kind = kind
+        self.world = World(Directory())
         self.pool = cast(Pool, SimpleNamespace(tunnel=self._made))
         self.clean_seconds = 10.0
 
@@ -57,7 +66,7 @@ class Asking(Outbound):
         await trio.lowlevel.checkpoint()
         if self.refusals:
             self.refusals -= 1
-            raise NotYetClean("tainted")
+            raise self.kind("tainted")
         made = cast(Tunnel, SimpleNamespace(unwelcome=False))
         self.tunnels.append(made)
         return made
@@ -82,7 +91,7 @@ class Asking(Outbound):
         session = SimpleNamespace(advance=lambda _: None)
         live = SimpleNamespace(pod=pod, session=session, spoke_early=False)
         peer = SimpleNamespace(uid="p", identity=None)
-        to = SimpleNamespace(peer=peer, tunnel=None)
+        to = SimpleNamespace(peer=peer, tunnel=SimpleNamespace(ip=None))
         request = ConnectRequest("10.0.0.2:80")
         with socket.socket() as app:
             return await self._ask(
@@ -128,6 +137,24 @@ class TestAsk:
         asking.speaks_early = True
         with pytest.raises(TunnelLost, match="not wanted"):
             await asking.ask()
+
+    async def test_another_identity_is_asked_again_for_a_moment(
+        self, autojump_clock: MockClock
+    ) -> None:
+        """The pod's account changed, and we have not heard of it yet."""
+        await Asking(None, refusals=3, kind=OtherIdentity).ask()
+        with pytest.raises(OtherIdentity):
+            await Asking(refusals=1000, kind=OtherIdentity).ask()
+        assert trio.current_time() < 2 * RENAME_SECONDS
+
+    async def test_and_longer_where_we_know_of_the_change(
+        self, autojump_clock: MockClock
+    ) -> None:
+        """Its agent waits for the new certificate."""
+        asking = Asking(None, refusals=8, kind=OtherIdentity)
+        asking.world.note_renamed("p")
+        await asking.ask()
+        assert trio.current_time() > RENAME_SECONDS
 
     async def test_not_for_ever(self, autojump_clock: MockClock) -> None:
         """After ten seconds the application is told."""

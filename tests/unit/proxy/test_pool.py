@@ -216,7 +216,7 @@ async def test_drained() -> None:
     """A tunnel without streams closes at once when the pool drains."""
     async with setting() as s:
         tunnel = await s.pool.tunnel(s.pod, s.key)
-        s.pool.drain()
+        s.pool.drain(lambda _: True)
         with trio.fail_after(5):
             while tunnel.closed is None:
                 await trio.testing.wait_all_tasks_blocked()
@@ -271,7 +271,7 @@ async def test_is_open_until_the_last_has_closed() -> None:
         assert not any(s.pool.open_tunnels())
         await s.pool.tunnel(s.pod, s.key)
         assert any(s.pool.open_tunnels())
-        s.pool.drain()
+        s.pool.drain(lambda _: True)
         with trio.fail_after(5):
             while any(s.pool.open_tunnels()):
                 await trio.lowlevel.checkpoint()

@@ -60,9 +60,15 @@ class FakePool:
 
     keys: list[PoolKey] = field(default_factory=lambda: [KEY])
 
+    draining: list[PoolKey] = field(default_factory=list)
+
     def purge(self, stale: object, reason: str) -> None:
         assert callable(stale)
         self.keys = [key for key in self.keys if not stale(key)]
+
+    def drain(self, stale: object) -> None:
+        assert callable(stale)
+        self.draining = [key for key in self.keys if stale(key)]
 
 
 class Bench:
@@ -185,6 +191,14 @@ class TestTheDirectory:
             replace(FIRST, version=2, directory=Directory({REMOTE: peer("b")}))
         )
         assert bench.pool.keys == []
+
+    def test_tunnels_to_a_pod_of_another_identity_drain(self, bench: Bench) -> None:
+        """It is the same pod: what is open goes on, new connections shake hands."""
+        renamed = replace(peer("api"), identity=WEB)
+        assert not bench.world.was_renamed("api")
+        bench.change(replace(FIRST, version=2, directory=Directory({REMOTE: renamed})))
+        assert bench.pool.keys == bench.pool.draining == [KEY]
+        assert bench.world.was_renamed("api")
 
     def test_a_tunnel_that_was_opening_goes_at_the_next_change(
         self, bench: Bench

@@ -82,6 +82,7 @@ class Reads(RuleBasedStateMachine):
         self.read: Objects = Objects()
         self.before: set[Inode] = set()
         self.gone: set[str] = set()
+        self.certified: set[str] = set()
         self.served_before: dict[Inode, Workload] = {}
 
     @initialize()
@@ -166,6 +167,10 @@ class Reads(RuleBasedStateMachine):
     def a_path_goes(self, path: str) -> None:
         self.kernel.inodes.pop(path, None)
 
+    @rule(account=st.sampled_from("xyz"), issued=st.booleans())
+    def a_certificate_comes_or_ends(self, account: str, issued: bool) -> None:
+        (self.certified.add if issued else self.certified.discard)(account)
+
     # What is read.
 
     @rule(failing=uids)
@@ -213,9 +218,22 @@ class Reads(RuleBasedStateMachine):
         stays = staying(before, captured, complete=complete)
         self.view = view = self.registry.apply(objects, stays)
         wanted = plan(
-            kernel.held, view.pods, view.unplaced, kernel.inode_at, complete=complete
+            kernel.held,
+            view.pods,
+            view.unplaced,
+            kernel.inode_at,
+            lambda pod: pod.service_account in self.certified,
+            complete=complete,
         )
-        kernel.carry_out(wanted, view.pods, failing)
+        self.change_accounts(kernel.held, wanted)
+        kernel.carry_out(wanted, wanted.pods, failing)
+
+    def change_accounts(self, held: Mapping[str, Held], wanted: Plan) -> None:
+        """An account that has a certificate passes to one that has one, or waits."""
+        for uid, each in held.items():
+            now = wanted.pods.get(uid, each.pod).service_account
+            was = each.pod.service_account
+            assert now == was or now in self.certified or was not in self.certified
 
     # What holds after every step.
 
