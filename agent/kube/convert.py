@@ -187,6 +187,7 @@ def served_pod(document: object) -> Workload:
         static=MIRROR_ANNOTATION in meta.annotations,
         ready=not unready and not meta.deletion_timestamp,
         finished=status.phase in ("Succeeded", "Failed"),
+        terminating=bool(meta.deletion_timestamp),
     )
 
 

@@ -2,7 +2,9 @@
 Two pods, one address: who holds it.
 
 An address stands for an identity, so it has one holder. Who held it before keeps it:
-a later manifest that repeats the address must not take over a running pod's name.
+a later manifest that repeats the address must not take over a running pod's name. A
+pod with a deletion timestamp gives way to one without: its address may be another's
+before its object is gone.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ def settle(
     The key of one holder for each thing claimed, and everyone else who claimed it.
 
     `held` is the key of who held each thing before; without a claim from it, the
-    first claimant by key holds. The order of `claims` does not matter.
+    first claimant by key holds; one that terminates only if all do. The order of
+    `claims` does not matter.
     """
     holders: dict[T, str] = {}
     workloads: dict[str, Workload] = {}
@@ -45,7 +48,7 @@ def settle(
             rivals[thing][workload.key] = workload
     contests: list[Contest[T]] = []
     for thing, by_key in rivals.items():
-        holder = by_key.get(held.get(thing, ""), by_key[holders[thing]])
+        holder = _preferred(by_key, held.get(thing))
         holders[thing] = holder.key
         contests += [
             Contest(thing, holder, other)
@@ -53,3 +56,10 @@ def settle(
             if other is not holder
         ]
     return holders, tuple(contests)
+
+
+def _preferred(by_key: Mapping[str, Workload], before: str | None) -> Workload:
+    def rank(key: str) -> tuple[bool, bool, str]:
+        return by_key[key].terminating, key != before, key
+
+    return by_key[min(by_key, key=rank)]

@@ -48,7 +48,7 @@ class Workload:
     captured. A `static` pod is run from a file of its node, and its object is but a
     picture of it: without a ServiceAccount, and so without an identity. A `finished`
     pod holds no address any more, whatever its status still says; Kubernetes may have
-    given it to another.
+    given it to another. A `terminating` one has a deletion timestamp.
     """
 
     uid: str
@@ -67,6 +67,7 @@ class Workload:
     netns: str | None = None
     ready: bool = True
     finished: bool = False
+    terminating: bool = False
 
     @property
     def key(self) -> str:

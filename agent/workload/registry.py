@@ -40,7 +40,8 @@ class NodeView:
     nothing leaves it in plaintext. `policies` and `identities` are theirs.
     `workloads`: every pod that runs, on any node, by key; meshed or not.
     `policy_problems` are those of `problems` that every node finds: of policies alone.
-    `unplaced` are to be enrolled too, by uid, once their namespace is known.
+    `unplaced` are to be enrolled too, by uid, once they have a namespace that is known
+    and no other pod's.
     """
 
     pods: Mapping[str, Workload]
@@ -100,11 +101,12 @@ class Registry:
         self._running.apply(workloads)
         directory = self._directory(workloads, objects, problems)
         pods = self._enrolled(workloads, problems)
+        placed = {pod.uid: pod for pod in pods}
         policies = self._policies(pods, namespaces, objects, problems)
         for memory in (self._settled, self._peers, self._compiled, self._services):
             memory.end_round()
         return NodeView(
-            pods={pod.uid: pod for pod in pods},
+            pods=placed,
             policies=policies,
             directory=directory,
             identities=frozenset(pod.identity(self._trust_domain) for pod in pods),
@@ -114,7 +116,7 @@ class Registry:
             unplaced=frozenset(
                 pod.uid
                 for pod in workloads
-                if pod.meshed and pod.node == self._node and pod.netns is None
+                if pod.meshed and pod.node == self._node and pod.uid not in placed
             ),
         )
 

@@ -296,6 +296,20 @@ class TestAnotherPodInTheNamespace:
         assert bench.kinds()[-1] == "PodCaptured"
 
 
+class TestAContradiction:
+    def test_two_that_claim_a_third_namespace_are_not_released(
+        self, bench: Bench
+    ) -> None:
+        """Which of them is there is not known, and each may be where it was."""
+        web, batch = pod("web", "10.0.0.1"), pod("batch", "10.0.0.2")
+        bench.adopt(web, batch)
+        there = "/run/netns/there"
+        bench.adopt(replace(web, netns=there), replace(batch, netns=there))
+        assert not [step for step in bench.enrolment.steps if "release" in step]
+        assert bench.control.view.unplaced == {"u-web"}
+        assert "leave u-web" in bench.enrolment.steps
+
+
 class TestASourceReadInPart:
     def test_releases_no_pod(self, bench: Bench) -> None:
         bench.adopt(pod("web", "10.0.0.1"), pod("batch", "10.0.0.2"))

@@ -175,6 +175,7 @@ class TestPod:
         found = pod(a_pod(status=status, **metadata))
 
         assert (found.ready, found.finished) == (ready, finished)
+        assert found.terminating == ("deletionTimestamp" in metadata)
 
 
 class TestService:

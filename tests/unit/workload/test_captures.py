@@ -136,6 +136,7 @@ class Reads(RuleBasedStateMachine):
                 {"labels": {MESH_LABEL: "disabled"}},
                 {"labels": {}},
                 {"finished": True},
+                {"terminating": True},
                 {"uid": "same"},
             )
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +26,16 @@ class TestSettle:
 
         assert holders == {"x": "shop/b"}
         assert contests == (Contest("x", B, A),)
+
+    def test_one_with_a_deletion_timestamp_gives_way(self) -> None:
+        """Its address may be another's already; alone, it holds it to its end."""
+        going = replace(A, terminating=True)
+        last = replace(B, terminating=True)
+        assert settle([("x", going), ("x", B)], {"x": "shop/a"})[0] == {"x": "shop/b"}
+        assert settle([("x", going)], {"x": "shop/b"})[0] == {"x": "shop/a"}
+        assert settle([("x", going), ("x", last)], {"x": "shop/b"})[0] == (
+            {"x": "shop/b"}
+        )
 
     def test_who_is_gone_holds_nothing(self) -> None:
         """Without a claim the thing is free."""

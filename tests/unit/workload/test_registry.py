@@ -170,6 +170,20 @@ class TestOneAddress:
         assert other is not None
         assert other.addresses == (parse_ip("fd00::1"),)
 
+    def test_one_with_a_deletion_timestamp_gives_way(self) -> None:
+        """Its successor runs there; its own object may stay for long."""
+        nodes = registry()
+        old = pod("shop/a", str(SHARED), labels=ENABLED)
+        new = pod("shop/b", str(SHARED), labels=ENABLED)
+        nodes.apply(Objects(workloads=(old,)))
+
+        found = nodes.apply(Objects(workloads=(replace(old, terminating=True), new)))
+
+        peer = found.directory.peer_at(SHARED)
+        assert peer is not None
+        assert peer.name == "shop/b"
+        assert found.pods[old.uid].addresses == ()  # enrolled, until its object is gone
+
     def test_an_address_is_free_when_its_pod_is_gone(self) -> None:
         """Reuse by a new pod is the normal course of things."""
         node = registry()
