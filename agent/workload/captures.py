@@ -10,6 +10,7 @@ must not be released is left: redirected, and refused, as after the end of an ag
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -72,11 +73,17 @@ def plan(
     hand_over = {
         uid: fresh[held[uid].inode] for uid in gone if held[uid].inode in fresh
     }
+    claims = Counter(inode_at(pod.netns) for pod in pods.values())
+    # Two are said to be in one namespace: where this one is, is not known.
+    lost = {uid for uid in moved if claims[inode_at(pods[uid].netns)] > 1}
     given_up = (gone - hand_over.keys()) | moved
     may_go = {
         uid
         for uid in given_up
-        if complete and uid not in unplaced and held[uid].inode not in fresh
+        if complete
+        and uid not in lost
+        and uid not in unplaced
+        and held[uid].inode not in fresh
     }
     change = {uid for uid in staying if _facts(held[uid].pod) != _facts(pods[uid])}
     return Plan(

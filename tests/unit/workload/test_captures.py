@@ -277,3 +277,24 @@ class Reads(RuleBasedStateMachine):
 
 Reads.TestCase.settings = settings(max_examples=300, stateful_step_count=30)
 TestReads = Reads.TestCase
+
+
+def test_one_whose_path_leads_to_another_pods_namespace_is_not_released() -> None:
+    """Two are said to be in one namespace; the second may be where it was."""
+    one, two = (
+        Workload(f"u{n}", "shop", f"p{n}", NODE, "x", (), netns=path)
+        for n, path in enumerate(PATHS[:2])
+    )
+    held = {"u0": Held(one, (4, 0)), "u1": Held(two, (4, 1))}
+    inodes = dict.fromkeys(PATHS, (4, 0))
+
+    wanted = plan(
+        held,
+        {"u0": one, "u1": two},
+        (),
+        lambda path: inodes.get(path or ""),
+        complete=True,
+    )
+
+    assert not wanted.release
+    assert wanted.leave == {"u1"}
