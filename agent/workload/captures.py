@@ -75,6 +75,7 @@ def plan(
     }
     claims = Counter(inode_at(pod.netns) for pod in pods.values())
     # Two are said to be in one namespace: where this one is, is not known.
+    claims.update(held[uid].inode for uid in held.keys() & set(unplaced))
     lost = {uid for uid in moved if claims[inode_at(pods[uid].netns)] > 1}
     given_up = (gone - hand_over.keys()) | moved
     may_go = {

@@ -298,3 +298,17 @@ def test_one_whose_path_leads_to_another_pods_namespace_is_not_released() -> Non
 
     assert not wanted.release
     assert wanted.leave == {"u1"}
+
+
+def test_nor_is_one_that_got_the_path_of_the_pod_that_is_there() -> None:
+    """The other one lost the path, and is unplaced; its namespace is its own still."""
+    one, two = (
+        Workload(f"u{n}", "shop", f"p{n}", NODE, "x", (), netns=PATHS[0])
+        for n in range(2)
+    )
+    held = {"u0": Held(one, (4, 0)), "u1": Held(two, (4, 1))}
+
+    wanted = plan(held, {"u0": one}, {"u1"}, lambda _: (4, 1), complete=True)
+
+    assert not wanted.release
+    assert "u0" in wanted.leave
