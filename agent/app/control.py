@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import trio
 
@@ -57,6 +58,9 @@ from agent.workload.without_effect import EffectJudge
 
 log = logger()
 
+# How long a node that starts waits for each pod before it says that it serves.
+START_SECONDS: Final = 60.0
+
 MakeDirect = Callable[[Note, Callable[[Traced], None]], Direct]
 
 
@@ -94,6 +98,7 @@ class Control:
         self._strangers_gone = False
         self._stopping = False
         self._has_served = False
+        self._waits_since: float | None = None
         self.verification = Verification()
         self._world = instructions.WorldUpdated(Snapshot())
         self._announcer = announcer or Silent()
@@ -225,15 +230,19 @@ class Control:
         """
         What is missing before this node serves. Names no pod: anybody on it may ask.
 
-        At the start that is also the certificates of the pods that are there; later
-        one pod's trouble is its own, and no reason to hold up a rollout.
+        At the start that is also the certificates of the pods that are there, for
+        START_SECONDS after all else is there; then, and later, one pod's trouble is its
+        own, which the status tells, and no reason to hold up a rollout.
         """
         reasons = self._lacking()
+        if reasons or self._has_served:
+            return reasons
         faults = self._pod_faults()
-        if not self._has_served and not reasons and faults:
-            reasons.append(f"{len(faults)} pods or certificates are not ready yet")
-        self._has_served = self._has_served or not reasons
-        return reasons
+        self._waits_since = self._waits_since or time.monotonic()
+        if faults and time.monotonic() - self._waits_since < START_SECONDS:
+            return [f"{len(faults)} pods or certificates are not ready yet"]
+        self._has_served = True
+        return []
 
     @property
     def not_ready_because(self) -> list[str]:

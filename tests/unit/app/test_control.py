@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from agent.addresses import IPAddress, parse_ip
-from agent.app.control import Control
+from agent.app.control import START_SECONDS, Control
 from agent.app.direct import Direct
 from agent.app.outbox import Outbox
 from agent.app.world import World
@@ -515,6 +515,23 @@ class TestReadiness:
         assert bench.control.not_serving_because == []
         bench.missing = ["the API server is away"]
         assert bench.control.not_serving_because == bench.missing
+
+
+def test_a_broken_pod_holds_no_rollout_up_for_ever(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kubelet's probe succeeds after a while; the status tells of the pod."""
+    monkeypatch.setattr(type(bench.control.workers), "running", 2)
+    now = 1000.0
+    monkeypatch.setattr("agent.app.control.time.monotonic", lambda: now)
+    bench.enrolment.refuse = "u-web"
+    bench.adopt(pod("web", "10.0.0.1"))
+    assert bench.control.not_serving_because
+    now += START_SECONDS - 1
+    assert bench.control.not_serving_because
+    now += 1
+    assert bench.control.not_serving_because == []
+    assert "no more memory" in "\n".join(bench.control.not_ready_because)
 
 
 @pytest.mark.parametrize(
