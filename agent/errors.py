@@ -29,3 +29,27 @@ class KernelError(PodlockError):
 
 class Refused(PodlockError):
     """Podlock decided against a connection; the message is the reason."""
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and those under it, the innermost last; of a group its first member."""
+    found: list[BaseException] = []
+    under: BaseException | None = error
+    while under is not None and under not in found:
+        found.append(under)
+        # trio tells in a group why each address of a host could not be reached.
+        below = under.exceptions[0] if isinstance(under, BaseExceptionGroup) else None
+        under = below or under.__cause__ or under.__context__
+    return found
+
+
+def innermost(error: BaseException) -> str:
+    """What OpenSSL or the system said, under the layers of empty errors above."""
+    *_, last = (text for each in causes(error) if (text := _text(each)))
+    return last
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+# Certificates begin two minutes back, for clocks that differ.
+WORST_SKEW: Final = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +22,22 @@ class Finding:
     @property
     def is_well(self) -> bool:
         return not self.advice
+
+
+def judge_clock(whose: str, date: str | None, now: datetime) -> Finding:
+    """Our clock beside a server's, by its Date header (RFC 9110 section 6.6.1)."""
+    subject = "clock"
+    try:
+        theirs = parsedate_to_datetime(date or "")
+    except ValueError:
+        text = f"{whose} told no time"
+        return Finding(subject, text, "compare this node's clock by hand")
+    if theirs.tzinfo is None:
+        theirs = theirs.replace(tzinfo=UTC)
+    skew = abs((now - theirs).total_seconds())
+    text = f"{skew:.0f} s from that of {whose}"
+    if skew <= WORST_SKEW.total_seconds():
+        return Finding(subject, text)
+    return Finding(
+        subject, text, "set this node's clock (NTP): certificates depend on it"
+    )

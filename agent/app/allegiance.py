@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from typing import Final
 
 from agent.app.tracer import Note
 from agent.app.trust_reports import Peers, TrustReports, trust_report
 from agent.app.workers import Workers
 from agent.config import Config
+from agent.dependencies import Dependencies
 from agent.identity.chain import Chain
 from agent.identity.clock import Clock, utc_now
 from agent.identity.credential import Credential
@@ -21,10 +23,13 @@ from agent.identity.crl import RevocationList, Revocations
 from agent.identity.crl_files import CrlNews
 from agent.identity.renewer import Renewer
 from agent.identity.report import TrustReport
+from agent.identity.rotation import CertificateState
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
 from agent.identity.trust import Trust
 from agent.proxy import instructions
+
+CRL: Final = "revocation list"
 
 
 def _nothing(*_: object) -> None:
@@ -47,6 +52,7 @@ class Allegiance:
         peers: Callable[[], Peers],
         note: Note,
         clock: Clock = utc_now,
+        dependencies: Dependencies | None = None,
     ) -> None:
         self.trust: Trust | None = None
         self.crls = CrlNews()
@@ -57,6 +63,7 @@ class Allegiance:
         self._peers = peers
         self._note = note
         self._clock = clock
+        self._dependencies = dependencies or Dependencies()
         self._credentials: dict[SpiffeId, Credential] = {}
         self.on_trust: Callable[[], None] = _nothing
         self.on_issued: Callable[[SpiffeId], None] = _nothing
@@ -97,7 +104,13 @@ class Allegiance:
     def install(self, credential: Credential) -> None:
         """New handshakes present this from now on."""
         identity = credential.svid.spiffe_id
-        renewed = identity in self._credentials
+        before = self._credentials.get(identity)
+        if (
+            before is not None
+            and before.svid.fingerprint == credential.svid.fingerprint
+        ):
+            return  # a SPIFFE agent gives the same one as long as it has no newer
+        renewed = before is not None
         self._credentials[identity] = credential
         self._workers.broadcast(instructions.CredentialIssued(credential))
         self._note(
@@ -111,6 +124,7 @@ class Allegiance:
     def adopt_crls(self, news: CrlNews) -> None:
         """The files of revocation lists changed: ours and peers' are judged again."""
         before, self.crls = self.crls, news
+        self._report_files(before, news)
         for path, fault in news.faults.items():
             if before.faults.get(path) != fault:
                 self._note("problem", path, fault)
@@ -122,6 +136,12 @@ class Allegiance:
             self._note("crl", str(self._config.identity.crl), text)
         self.tell_outdated()
 
+    def _report_files(self, before: CrlNews, news: CrlNews) -> None:
+        for path in before.faults.keys() - news.faults.keys():
+            self._dependencies.forget(CRL, path)
+        for path, fault in news.faults.items():
+            self._dependencies.of(CRL, path).failed(fault)
+
     def tell_outdated(self) -> None:
         """Say once of each list that it is past its time; it stays in force."""
         for each in self.outdated:
@@ -130,6 +150,16 @@ class Allegiance:
                 self._note("crl-outdated", each.issuer, what_outdated_means(each))
 
     # Questions.
+
+    @property
+    def not_renewed(self) -> Iterator[tuple[SpiffeId, str]]:
+        """Identities whose certificate ends, and that get no other, with the reason."""
+        for status in self.renewer.report():
+            if status.state is CertificateState.DUE and status.last_error:
+                assert status.svid is not None
+                ends = f"{status.svid.not_after:%Y-%m-%dT%H:%M:%SZ}"
+                text = f"its certificate ends at {ends} and is not renewed"
+                yield status.identity, f"{text}: {status.last_error}"
 
     @property
     def outdated(self) -> list[RevocationList]:

@@ -29,6 +29,7 @@ from agent.app.workers import Told, WorkerProcess, Workers
 from agent.app.world import world_of
 from agent.authz.seen import Seen
 from agent.config import Config
+from agent.dependencies import Dependencies
 from agent.errors import KernelError
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
@@ -79,6 +80,7 @@ class Control:
         missing: Callable[[], list[str]] = list,
         objects_from: Callable[[], ObjectsFrom] | None = None,
         gate: Gate | None = None,
+        dependencies: Dependencies | None = None,
     ) -> None:
         """
         `missing`: why the objects that are known are not all, for people. `gate`: shut
@@ -102,6 +104,7 @@ class Control:
         self.verification = Verification()
         self._world = instructions.WorldUpdated(Snapshot())
         self._announcer = announcer or Silent()
+        self.dependencies = dependencies or Dependencies()
         self._missing = missing
         self.gate = gate
         self.objects_from = objects_from or partial(_manifests_in, config.manifests)
@@ -116,7 +119,8 @@ class Control:
             lambda identity: self.allegiance.has(identity),
         )
         self.allegiance = Allegiance(
-            config, source, self.workers, self.ledger.by_authority, self._note
+            *(config, source, self.workers, self.ledger.by_authority, self._note),
+            dependencies=self.dependencies,
         )
         self.direct = direct(self._note, self._record) if direct else None
         self._effects = EffectJudge(config.trust_domain, config.policy.root_namespace)
@@ -260,6 +264,7 @@ class Control:
     def _pod_faults(self) -> list[str]:
         uncertified = [
             f"no valid certificate for {status.identity}: {status.state.value}"
+            + (f" ({status.last_error})" if status.last_error else "")
             for status in self.allegiance.renewer.report()
             if status.state not in USABLE
         ]

@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from agent.app.authority import RunningAuthority
+from agent.dependencies import Dependencies
 from agent.errors import PodlockError
 from agent.identity.bundle import Bundle
 from agent.identity.clock import utc_now
@@ -25,7 +26,10 @@ log = logger(part="federation")
 
 
 async def keep_federated(
-    domains: Iterable[FederatedDomain], running: RunningAuthority, tell: Tell
+    domains: Iterable[FederatedDomain],
+    running: RunningAuthority,
+    tell: Tell,
+    dependencies: Dependencies | None = None,
 ) -> None:
     """
     Keep the authority's foreign bundles those of `domains`, until cancelled.
@@ -40,7 +44,9 @@ async def keep_federated(
         changed.set()
 
     known = running.source.state.federated
-    federation = Federation(domains, note, known=known, tell=tell)
+    federation = Federation(
+        domains, note, known=known, tell=tell, dependencies=dependencies
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(federation.run)
         while True:

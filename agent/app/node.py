@@ -34,6 +34,7 @@ from agent.app.reporter import ControlReporter
 from agent.app.stopping import until_signalled
 from agent.app.verifier import Verifier, own_cgroup
 from agent.config import Config
+from agent.dependencies import Dependencies
 from agent.errors import InputError, KernelError
 from agent.identity import crl_files
 from agent.identity.client import IdentityClient
@@ -135,9 +136,10 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
         by_mark=config.kubernetes.is_used,
     )
     maps = RedirectMaps.open(config.redirect.pins)
+    dependencies = Dependencies()
     try:
         async with (
-            certificate_source(config, registry) as (source, authority),
+            certificate_source(config, registry, dependencies) as (source, authority),
             node_objects(config) as objects,
         ):
             enrolment = Enrolment(config.redirect.pins, maps)
@@ -154,6 +156,7 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
                 objects.source.missing,
                 objects.source.description,
                 gate,
+                dependencies,
             )
             observer = KernelObserver(
                 *(config.redirect.pins, Path(loaded.cgroup), maps, tenure, gate)
@@ -203,8 +206,8 @@ async def _serve(
         await nursery.start(server.serve, config.status.socket, reporter)
         if authority is not None:
             nursery.start_soon(authority.follow, tell)
-            domains = config.federation.domains
-            nursery.start_soon(keep_federated, domains, authority, tell)
+            foreign = config.federation.domains, authority, tell, control.dependencies
+            nursery.start_soon(keep_federated, *foreign)
         await nursery.start(control.allegiance.renewer.run)
         if config.identity.crl is not None:
             # Before the workers: the first handshake already asks these lists.
@@ -322,13 +325,15 @@ async def _trace(direct: Direct) -> None:
 
 @asynccontextmanager
 async def certificate_source(
-    config: Config, registry: Registry
+    config: Config, registry: Registry, dependencies: Dependencies
 ) -> AsyncIterator[tuple[CertificateSource, RunningAuthority | None]]:
     """The identity service, a SPIFFE agent, or an authority of our own."""
     identity = config.identity
     if identity.workload_api is not None:
         await trio.to_thread.run_sync(require_package)
-        yield WorkloadApi(identity.workload_api, config.trust_domain), None
+        address = identity.workload_api
+        contact = dependencies.of("SPIFFE agent", address)
+        yield WorkloadApi(address, config.trust_domain, contact=contact), None
         return
     if identity.service is None:
         running = open_authority(config, registry, "embedded", create=True)
@@ -343,6 +348,7 @@ async def certificate_source(
         identity.token,
         anchors_file=identity.anchors,
         memory=config.state_dir / "trust.json",
+        contact=dependencies.of("identity service", identity.service),
     )
     async with client:
         yield client, None

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import trio
 
@@ -20,6 +20,8 @@ from agent.app.trust_documents import (
     revocation_list,
 )
 from agent.app.verifier import document
+from agent.config import Config
+from agent.dependencies import Dependency
 from agent.kube.export import manifests
 from agent.policy.index import RuleSet
 from agent.policy.problem import Problem
@@ -92,10 +94,11 @@ class ControlReporter:
             "same_node": _same_node(control.direct),
             "objects_from": control.objects_from(),
             "identity": {
-                "mode": "service" if config.identity.service else "embedded",
+                "mode": _mode(config),
                 "bundle": [a.fingerprint for a in self._anchors()],
                 "trust_version": control.workers.trust_version or None,
             },
+            "dependencies": [_dependency(each) for each in control.dependencies],
             "counts": {
                 "captured": len(control.enrolled.captures),
                 "waiting": len(control.enrolled.waiting),
@@ -196,6 +199,7 @@ class ControlReporter:
         found = [
             *((p.object, p.field, p.message) for p in control.problems),
             *((path, None, text) for path, text in allegiance.crls.faults.items()),
+            *((str(who), "certificate", why) for who, why in allegiance.not_renewed),
             *(
                 (each.issuer, "nextUpdate", what_outdated_means(each))
                 for each in allegiance.outdated
@@ -239,6 +243,24 @@ class ControlReporter:
 
 def _pairs(found: frozenset[tuple[str, str]]) -> list[list[str]]:
     return [list(pair) for pair in sorted(found)]
+
+
+def _mode(config: Config) -> Literal["embedded", "service", "spiffe-agent"]:
+    if config.identity.workload_api is not None:
+        return "spiffe-agent"
+    return "service" if config.identity.service else "embedded"
+
+
+def _dependency(each: Dependency) -> documents.Dependency:
+    return {
+        "kind": each.kind,
+        "name": each.name,
+        "state": each.state,
+        "last_contact": iso(each.last_contact) if each.last_contact else None,
+        "since": iso(each.failing_since) if each.failing_since else None,
+        "why": each.why,
+        "attempts": each.attempts,
+    }
 
 
 def _same_node(direct: Direct | None) -> documents.SameNode:

@@ -95,9 +95,19 @@ def findings(status: dict[str, Any]) -> Iterator[dict[str, str | None]]:
             yield {"object": "", "field": "", "message": f"not ready: {reason}"}
     for fault in status["redirect"]["faults"]:
         yield {"object": fault["object"], "field": "", "message": fault["message"]}
+    yield from _away(status["dependencies"])
     if reason := status["same_node"]["reason"]:
         yield {"object": "", "field": "", "message": f"same_node: tunnel: {reason}"}
     yield from status["problems"]
+
+
+def _away(dependencies: list[dict[str, Any]]) -> Iterator[dict[str, str | None]]:
+    for each in dependencies:
+        if each["state"] == "unreachable":
+            last = each["last_contact"] or "never"
+            text = f"unreachable since {each['since']} (last contact: {last})"
+            name = f"{each['kind']} {each['name']}"
+            yield {"object": name, "field": "", "message": f"{text}: {each['why']}"}
 
 
 def notes(status: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import httpx
 import trio
 
-from agent.errors import PodlockError
+from agent.errors import PodlockError, innermost
 from agent.identity.bundle import Bundle
 from agent.identity.certificate import inspect, require_identity
 from agent.identity.federated import FederatedDomain
@@ -113,7 +113,7 @@ async def _get(url: str, context: ssl.SSLContext, server: SpiffeId | None) -> by
     except trio.TooSlowError as error:
         raise BundleUnavailable(f"{url}: no answer within {TIMEOUT}") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise BundleUnavailable(f"{url}: {_innermost(error)}") from error
+        raise BundleUnavailable(f"{url}: {innermost(error)}") from error
 
 
 def _require_server(response: httpx.Response, expected: SpiffeId) -> None:
@@ -136,12 +136,3 @@ async def _body(url: str, response: httpx.Response) -> bytes:
                 message = f"{url}: more than {MAX_DOCUMENT_BYTES} bytes"
                 raise BundleUnavailable(message)
     return bytes(body)
-
-
-def _innermost(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    under = error.__cause__ or error.__context__
-    while under is not None:
-        text = str(under) or text
-        under = under.__cause__ or under.__context__
-    return text

@@ -13,7 +13,8 @@ import httpx
 import msgspec
 import trio
 
-from agent.errors import InputError
+from agent.dependencies import Dependency
+from agent.errors import InputError, innermost
 from agent.identity.acquaintance import Acquaintance, InvalidAnchors
 from agent.identity.anchored import AnchoredTransport
 from agent.identity.authority import SERVICE_NAME
@@ -62,11 +63,12 @@ class IdentityClient:
         memory: Path | None = None,
         timeout: timedelta = timedelta(seconds=10),
         transport: httpx.AsyncBaseTransport | None = None,
+        contact: Dependency | None = None,
     ) -> None:
         """
         Args: anchors_file is where the anchors came from, read again as it changes;
         memory keeps what the service told across restarts; transport replaces the
-        network, in tests.
+        network, in tests; contact hears of each answer and failure.
 
         Raises: InvalidClientSettings for a URL without https; InvalidAnchors.
         """
@@ -78,6 +80,7 @@ class IdentityClient:
         self._anchored = AnchoredTransport(anchors_pem)
         if self._known.trust is not None:
             self._anchored.trust(self._known.trust)
+        self._contact = contact or Dependency("identity service", url)
         self._http = httpx.AsyncClient(
             base_url=url,
             timeout=timeout.total_seconds(),
@@ -141,6 +144,20 @@ class IdentityClient:
         request = self._request("POST", "/v1/acknowledgements", document)
         _decode(await self._ask(await self._with_token(request)), AcknowledgedAnswer)
 
+    async def date(self) -> str | None:
+        """
+        The Date header of an answer, for a first look: the service answers, and its
+        certificate is good. Raises: IdentityUnavailable.
+        """
+        await self._read_anchors()
+        await self._token()
+        request = self._request("GET", "/v1/bundle", None)
+        with self._reporting(), _unavailable(request):
+            async with _answer(self._http, request) as (response, chunks):
+                await _whole(chunks)
+        date: str | None = response.headers.get("date")
+        return date
+
     async def state(self) -> StateView:
         """What signs and who needs what, for an admin's token. Raises: as above."""
         request = self._request("GET", "/v1/state", None)
@@ -186,24 +203,39 @@ class IdentityClient:
             token = (await self._token_file.read_bytes()).strip()
         except OSError as error:
             message = f"token file {self._token_file}: {error.strerror}"
+            self._contact.failed(message)
             raise IdentityUnavailable(message) from error
         if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii():
             raise IdentityUnavailable(f"token file {self._token_file}: holds no token")
         return token.decode()
 
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except IdentityUnavailable as error:
+            self._contact.failed(str(error))
+            raise
+        except IdentityRefused:
+            self._contact.heard()
+            raise
+        else:
+            self._contact.heard()
+
     async def _ask(self, request: httpx.Request) -> bytes:
         await self._read_anchors()
-        with _unavailable(request):
-            async with _answer(self._http, request) as (response, chunks):
-                body = await _whole(chunks)
-        if response.status_code == 200:
-            return body
-        raise _failure(request, response.status_code, body)
+        with self._reporting():
+            with _unavailable(request):
+                async with _answer(self._http, request) as (response, chunks):
+                    body = await _whole(chunks)
+            if response.status_code != 200:
+                raise _failure(request, response.status_code, body)
+        return body
 
     async def _lines(self, request: httpx.Request) -> AsyncGenerator[bytes, None]:
         """An answer's lines, without their ends. Raises: IdentityUnavailable."""
         await self._read_anchors()
-        with _unavailable(request):
+        with self._reporting(), _unavailable(request):
             async with _answer(self._http, request) as (response, chunks):
                 if response.status_code != 200:
                     body = await _whole(chunks)
@@ -211,13 +243,15 @@ class IdentityClient:
                 rest = b""
                 async for chunk in chunks:
                     *lines, rest = (rest + chunk).split(b"\n")
+                    self._contact.heard()
                     for line in lines:
                         yield line
                     if len(rest) > MAX_ANSWER_BYTES:
                         raise httpx.DecodingError(
                             f"line: over {MAX_ANSWER_BYTES} bytes"
                         )
-        raise IdentityUnavailable(f"identity service {request.url}: the stream ended")
+            ended = f"identity service {request.url}: the stream ended"
+            raise IdentityUnavailable(ended)
 
 
 @contextmanager
@@ -226,18 +260,8 @@ def _unavailable(request: httpx.Request) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        message = f"identity service {request.url}: {_innermost(error)}"
+        message = f"identity service {request.url}: {innermost(error)}"
         raise IdentityUnavailable(message) from error
-
-
-def _innermost(error: BaseException) -> str:
-    """What OpenSSL or the system said, under the layers of empty errors above."""
-    text = str(error) or type(error).__name__
-    under = error.__cause__ or error.__context__
-    while under is not None:
-        text = str(under) or text
-        under = under.__cause__ or under.__context__
-    return text
 
 
 @asynccontextmanager

@@ -57,7 +57,7 @@ from agent.log import logger
 
 # A PEM request of the largest CSR that check_csr takes.
 MAX_BODY_BYTES: Final = 32 * 1024
-HEARTBEAT: Final = timedelta(seconds=15)
+HEARTBEAT: Final = timedelta(seconds=5)
 # Tokens of one address that are refused, or not judged yet. Whoever reaches the port
 # may send some; to judge one can take an API server, which the nodes need as well.
 STRANGERS: Final = Rate(per_second=1.0, burst=64)

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
+from agent.dependencies import Dependencies, Dependency
 from agent.errors import PodlockError
 from agent.identity.bundle import Bundle
 from agent.identity.bundle_endpoint import fetch, read_file
@@ -45,6 +46,7 @@ class Federation:
         fetch: Fetch = fetch,
         clock: Clock = utc_now,
         random: Chance = chance,
+        dependencies: Dependencies | None = None,
     ) -> None:
         """
         Args: known are bundles of an earlier run, in force until newer ones come; tell
@@ -56,6 +58,7 @@ class Federation:
         self._read, self._fetch = read, fetch
         self._clock = clock
         self._random = random
+        self._dependencies = dependencies or Dependencies()
         self._told: tuple[Bundle, ...] | None = None
         self._log = logger(part="federation")
 
@@ -68,6 +71,11 @@ class Federation:
     def report(self) -> list[Standing]:
         """Where every federated domain stands."""
         return list(self._standings.values())
+
+    async def look(self) -> None:
+        """Once at every domain, in its place; `report` has the outcome."""
+        for domain in self._standings:
+            await self._look(domain)
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -102,12 +110,18 @@ class Federation:
             told = read_bundle(domain, content)
             self._standings[domain] = standing.learned(told, self._clock())
         except PodlockError as error:
+            self._contact(standing.domain).failed(str(error))
             self._failed(standing, str(error))
         else:
+            self._contact(standing.domain).heard()
             if standing.problem is not None:
                 self._log.info("federated bundle again current", domain=str(domain))
                 self._tell_operator("federation", str(domain), "is current again")
             self._tell()
+
+    def _contact(self, domain: FederatedDomain) -> Dependency:
+        where = domain.url or str(domain.file)
+        return self._dependencies.of(f"bundle of {domain.trust_domain}", where)
 
     async def _content(self, domain: FederatedDomain) -> bytes:
         if domain.url is None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from agent.dependencies import Dependency
 from agent.errors import InputError
 from agent.identity.chain import Chain
 from agent.identity.clock import Clock, utc_now
@@ -73,10 +75,18 @@ class WorkloadApi:
     """
 
     def __init__(
-        self, address: str, trust_domain: TrustDomain, *, clock: Clock = utc_now
+        self,
+        address: str,
+        trust_domain: TrustDomain,
+        *,
+        clock: Clock = utc_now,
+        contact: Dependency | None = None,
     ) -> None:
-        """Args: address is `unix:///path`."""
+        """
+        Args: address is `unix:///path`; contact hears of each answer and failure.
+        """
         self._address = address
+        self._contact = contact or Dependency("SPIFFE agent", address)
         self._trust_domain = trust_domain
         self._clock = clock
         self._handed: Handed | None = None
@@ -106,6 +116,15 @@ class WorkloadApi:
 
     async def watch(self) -> AsyncGenerator[Trust, None]:
         """The trust in force, then each change. Raises: IdentityUnavailable."""
+        try:
+            async with aclosing(self._changes()) as changes:
+                async for trust in changes:
+                    yield trust
+        except IdentityUnavailable as error:
+            self._contact.failed(str(error))
+            raise
+
+    async def _changes(self) -> AsyncGenerator[Trust, None]:
         token = trio.lowlevel.current_trio_token()
         send, receive = trio.open_memory_channel["News"](math.inf)
 
@@ -121,6 +140,7 @@ class WorkloadApi:
                 if isinstance(news, Exception):
                     text = f"SPIFFE agent at {self._address}: {news}"
                     raise IdentityUnavailable(text) from news
+                self._contact.heard()
                 trust = self._adopt(news)
                 if trust != told:
                     told = trust

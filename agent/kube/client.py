@@ -20,7 +20,7 @@ import httpx
 import trio
 
 from agent import __version__
-from agent.errors import PodlockError
+from agent.errors import PodlockError, causes, innermost
 from agent.kube.access import Access, InvalidAccess
 from agent.kube.credentials import context_of, read_files
 from agent.kube.failure import Failure, FailureKind, failure_of
@@ -315,29 +315,11 @@ async def _checked(
 
 
 def _of_transport(error: Exception) -> Failure:
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             text = (
                 f"its certificate does not verify: {cause.verify_message}; compare "
                 f"the CA that we trust with the server's, and the URL with its names"
             )
             return Failure(FailureKind.UNTRUSTED, text)
-    *_, innermost = (text for each in _causes(error) if (text := _text(each)))
-    return Failure(FailureKind.AWAY, innermost)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
-    under: BaseException | None = error
-    while under is not None:
-        found.append(under)
-        # trio tells in a group why each address of a host could not be reached.
-        below = under.exceptions[0] if isinstance(under, BaseExceptionGroup) else None
-        under = below or under.__cause__ or under.__context__
-    return found
-
-
-def _text(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    return Failure(FailureKind.AWAY, innermost(error))

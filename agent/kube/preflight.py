@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Final, Protocol
 
 import msgspec
 
-from agent.findings import Finding
+from agent.findings import Finding, judge_clock
 from agent.kube.client import ApiFailed
 from agent.kube.failure import FailureKind
 from agent.kube.resources import Resource, Served
 from agent.policy.kinds import POLICY_GROUPS
 
 PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-# Certificates begin two minutes back, for clocks that differ.
-WORST_SKEW: Final = timedelta(minutes=2)
 
 ADVICE: Final = {
     FailureKind.AWAY: "check the server's address, and that this node reaches it",
@@ -106,25 +103,6 @@ def judge_right(right: Right, answer: bytes) -> Finding:
     return Finding(subject, "not granted", advice)
 
 
-def judge_clock(date: str | None, now: datetime) -> Finding:
-    """Our clock beside the server's, by its Date header (RFC 9110 section 6.6.1)."""
-    subject = "clock"
-    try:
-        theirs = parsedate_to_datetime(date or "")
-    except ValueError:
-        text = "the API server told no time"
-        return Finding(subject, text, "compare this node's clock by hand")
-    if theirs.tzinfo is None:
-        theirs = theirs.replace(tzinfo=UTC)
-    skew = abs((now - theirs).total_seconds())
-    text = f"{skew:.0f} s from the API server's"
-    if skew <= WORST_SKEW.total_seconds():
-        return Finding(subject, text)
-    return Finding(
-        subject, text, "set this node's clock (NTP): certificates depend on it"
-    )
-
-
 class Asked(Protocol):
     """What is asked of a client."""
 
@@ -144,7 +122,7 @@ async def look(
     except ApiFailed as error:
         advice = ADVICE.get(error.failure.kind, "see what the API server says")
         return [Finding("API server", str(error), advice)]
-    found = [Finding("API server", "answers"), judge_clock(date, now)]
+    found = [Finding("API server", "answers"), judge_clock("the API server", date, now)]
     for right in rights(resources):
         try:
             answer = await api.send("POST", PATH, right.document)

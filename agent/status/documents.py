@@ -113,7 +113,7 @@ class ObjectsFrom(TypedDict):
 class IdentitySource(TypedDict):
     """`trust_version` is that of the trust in force on the whole node."""
 
-    mode: Literal["embedded", "service"]
+    mode: Literal["embedded", "service", "spiffe-agent"]
     bundle: list[str]  # the anchors' fingerprints
     trust_version: int | None
 
@@ -124,6 +124,23 @@ class Problem(TypedDict):
     object: str
     field: str | None
     message: str
+
+
+class Dependency(TypedDict):
+    """
+    What the agent needs from elsewhere, and whether it answers.
+
+    `why` is the last failure, `since` the time of the first one after `last_contact`,
+    and `attempts` how many there were.
+    """
+
+    kind: str
+    name: str
+    state: Literal["reachable", "unreachable", "unknown"]
+    last_contact: str | None
+    since: str | None
+    why: str | None
+    attempts: int
 
 
 class Audited(TypedDict):
@@ -150,6 +167,7 @@ class Status(TypedDict):
     same_node: SameNode
     objects_from: ObjectsFrom
     identity: IdentitySource
+    dependencies: list[Dependency]
     counts: dict[str, int]
     audited: list[Audited]
     problems: list[Problem]

@@ -51,6 +51,7 @@ def _status(document: Document, now: float) -> RenderableType:
         ("redirect", _redirect(document["redirect"])),
         *(("kernel", text) for text in _fallbacks(document["redirect"])),
         ("objects", _objects_from(document["objects_from"])),
+        *((each["kind"], _dependency(each, now)) for each in document["dependencies"]),
         ("same node", _same_node(document["same_node"])),
         *((plain(key), count) for key, count in document["counts"].items()),
     ]
@@ -78,6 +79,15 @@ def _status(document: Document, now: float) -> RenderableType:
         *_problems(document["problems"], "problem in"),
         *_problems(document.get("warnings", []), "without effect"),
     )
+
+
+def _dependency(each: Mapping[str, Any], now: float) -> str:
+    contact = each["last_contact"]
+    last = f"last contact {when(contact, now)}" if contact else "no contact yet"
+    if each["state"] != "unreachable":
+        return f"{each['name']}, {last}"
+    since = f"unreachable since {when(each['since'], now)}"
+    return f"{each['name']}: {since} ({last}): {each['why']}"
 
 
 def _audited(audited: list[Mapping[str, Any]], now: float) -> list[RenderableType]:

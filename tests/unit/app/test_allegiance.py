@@ -14,6 +14,8 @@ from agent.identity.authority import Authority, create_issuer
 from agent.identity.bundle import Bundle
 from agent.identity.crl import RevocationList
 from agent.identity.crl_files import CrlNews
+from agent.identity.rotation import CertificateState
+from agent.identity.schedule import CertificateStatus
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust
 from agent.kube.manifests import Change
@@ -91,6 +93,32 @@ class TestLists:
         assert (problem["object"], problem["field"]) == (LATE.issuer, "nextUpdate")
         lists = ControlReporter(bench.control)._certificates()["revocation_lists"]
         assert [each["outdated"] for each in lists] == [True, False]
+
+
+class TestCertificates:
+    def test_the_same_one_again_is_no_news(self, bench: Bench) -> None:
+        bench.adopt(pod("web", "10.0.0.1"))
+        one = credential_for(AUTHORITY, WEB, NOW)
+        bench.control.allegiance.install(one)
+        bench.told.clear()
+        bench.control.allegiance.install(one)
+        assert bench.told == []
+        bench.control.allegiance.install(credential_for(AUTHORITY, WEB, NOW))
+        kinds = [kind for kind, _ in events(bench.control)]
+        assert (kinds.count("issued"), kinds.count("renewed")) == (1, 1)
+
+    def test_one_that_ends_and_is_not_renewed_is_a_problem(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        svid = credential_for(AUTHORITY, WEB, NOW).svid
+        due = CertificateStatus(
+            WEB, CertificateState.DUE, svid, NOW, "connection refused", NOW, NOW
+        )
+        renewer = bench.control.allegiance.renewer
+        monkeypatch.setattr(type(renewer), "report", lambda _self: [due])
+        (problem,) = ControlReporter(bench.control)._problems()
+        assert (problem["object"], problem["field"]) == (str(WEB), "certificate")
+        assert "is not renewed: connection refused" in problem["message"]
 
 
 class TestTrust:

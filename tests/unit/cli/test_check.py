@@ -51,6 +51,30 @@ def test_an_object_that_asks_for_too_much(
     assert json.loads(data.stdout) == told
 
 
+def test_a_dependency_that_does_not_answer(
+    type_: Type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = {
+        "kind": "identity service",
+        "name": "https://id:8443",
+        "state": "unreachable",
+        "last_contact": "2026-12-01T10:00:00Z",
+        "since": "2026-12-01T10:00:05Z",
+        "why": "Connection refused",
+        "attempts": 3,
+    }
+    well = {**service, "state": "reachable", "why": None, "since": None}
+    found = [service, well]
+    answering(monkeypatch, not_ready_because=[], problems=[], dependencies=found)
+    result = type_("check", "--socket", "/s")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "identity service https://id:8443: unreachable since 2026-12-01T10:00:05Z "
+        "(last contact: 2026-12-01T10:00:00Z): Connection refused",
+        "1 findings",
+    ]
+
+
 def test_a_policy_without_effect(type_: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     """A warning, which is no finding: its pods may come tomorrow."""
     warning = {"object": "Server shop/api", "field": "spec.podSelector", "message": "m"}

@@ -10,6 +10,7 @@ import httpx
 import pytest
 import trio
 
+from agent.dependencies import Dependency
 from agent.identity.acquaintance import InvalidAnchors
 from agent.identity.client import (
     MAX_ANSWER_BYTES,
@@ -135,6 +136,41 @@ async def test_a_broken_network_can_be_asked_again(token_file: Path) -> None:
     async with answered(token_file, unreachable) as client:
         with pytest.raises(IdentityUnavailable, match=r"identity\.example.*refused"):
             await anext(client.watch())
+
+
+def why(contact: Dependency) -> str:
+    return contact.why or ""
+
+
+async def test_what_became_of_it_is_reported(token_file: Path) -> None:
+    """A refusal is an answer; of an outage the system's own words are told."""
+    answers = [
+        httpx.Response(403, content=b'{"error": {"reason": "r", "message": "m"}}'),
+        None,
+        httpx.Response(502, content=b"a proxy"),
+    ]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if (found := answers.pop(0)) is not None:
+            return found
+        first, second = OSError(111, "Connection refused"), OSError(113, "No route")
+        error = httpx.ConnectError("all attempts to connect failed", request=request)
+        raise error from ExceptionGroup("attempts", [first, second])
+
+    contact = Dependency("identity service", URL)
+    transport = httpx.MockTransport(answer)
+    async with IdentityClient(
+        URL, ANCHORS, token_file, transport=transport, contact=contact
+    ) as client:
+        with pytest.raises(IdentityRefused):
+            await client.sign(CSR)
+        assert why(contact) == ""
+        with pytest.raises(IdentityUnavailable, match="Connection refused"):
+            await client.sign(CSR)
+        assert "Connection refused" in why(contact)
+        with pytest.raises(IdentityUnavailable):
+            await client.sign(CSR)
+        assert "502" in why(contact)
 
 
 def stream(*chunks: bytes) -> httpx.Response:

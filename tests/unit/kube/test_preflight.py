@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent.findings import Finding
+from agent.findings import Finding, judge_clock
 from agent.kube.client import ApiFailed
 from agent.kube.failure import Failure, FailureKind
-from agent.kube.preflight import Right, judge_clock, judge_right, look, rights
+from agent.kube.preflight import Right, judge_right, look, rights
 from agent.kube.resources import of_node
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -79,7 +79,9 @@ async def test_a_server_that_does_not_answer(kind: FailureKind, advice: str) -> 
 )
 def test_clocks(date: str | None, late: int, well: bool) -> None:
     """Two minutes apart, either way, is what certificates bear."""
-    assert judge_clock(date, NOW + timedelta(seconds=late)).is_well is well
+    assert (
+        judge_clock("the server", date, NOW + timedelta(seconds=late)).is_well is well
+    )
 
 
 def test_rights_are_what_the_sources_use() -> None:

@@ -101,6 +101,7 @@ def status() -> dict[str, Any]:
                 {"name": "socket destroy", "level": "fallback", "reason": "refused"},
             ],
         },
+        "dependencies": [],
         "same_node": {"mode": "tunnel", "reason": None, "pairs": 0, "unrecorded": 0},
         "objects_from": {
             "source": "manifests",
