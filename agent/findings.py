@@ -1,8 +1,9 @@
-"""One thing that was looked at before an agent starts, for a person and as data."""
+"""What was looked at and what is wrong, for a person and as data."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -13,7 +14,7 @@ WORST_SKEW: Final = timedelta(minutes=2)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `advice` is "" where it is well."""
+    """Looked at before an agent starts; `advice` is "" where it is well."""
 
     subject: str
     message: str
@@ -41,3 +42,21 @@ def judge_clock(whose: str, date: str | None, now: datetime) -> Finding:
     return Finding(
         subject, text, "set this node's clock (NTP): certificates depend on it"
     )
+
+
+@dataclass(slots=True)
+class Faults:
+    """What is wrong with things that only one part sees, files of ours for example."""
+
+    _known: dict[str, str] = field(default_factory=dict)
+
+    def set(self, subject: str, message: str) -> None:
+        """It is so until `clear`."""
+        self._known[subject] = message
+
+    def clear(self, subject: str) -> None:
+        """It is well, or is no more."""
+        self._known.pop(subject, None)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(tuple(self._known.items()))

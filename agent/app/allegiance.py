@@ -7,15 +7,18 @@ the workers. What they say to have in force is what the authority hears.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
+
+from cryptography import x509
 
 from agent.app.tracer import Note
 from agent.app.trust_reports import Peers, TrustReports, trust_report
 from agent.app.workers import Workers
 from agent.config import Config
 from agent.dependencies import Dependencies
+from agent.identity import certificate
 from agent.identity.chain import Chain
 from agent.identity.clock import Clock, utc_now
 from agent.identity.credential import Credential
@@ -67,6 +70,7 @@ class Allegiance:
         self._credentials: dict[SpiffeId, Credential] = {}
         self.on_trust: Callable[[], None] = _nothing
         self.on_issued: Callable[[SpiffeId], None] = _nothing
+        self._revocations = Revocations()
         self._told_outdated: set[RevocationList] = set()
 
     def want(self, identities: AbstractSet[SpiffeId]) -> None:
@@ -129,10 +133,13 @@ class Allegiance:
             if before.faults.get(path) != fault:
                 self._note("problem", path, fault)
         if news.lists != before.lists:
-            self.renewer.revoke(Revocations(news.lists))
+            self._revocations = Revocations(news.lists)
+            self.renewer.revoke(self._revocations)
             self._workers.broadcast(self._revoked())
             count = sum(len(each.serials) for each in news.lists)
             text = f"{len(news.lists)} revocation lists name {count} certificates"
+            if unsigned := self.unsigned:
+                text += f"; {len(unsigned)} of these are of no authority known here"
             self._note("crl", str(self._config.identity.crl), text)
         self.tell_outdated()
 
@@ -150,6 +157,21 @@ class Allegiance:
                 self._note("crl-outdated", each.issuer, what_outdated_means(each))
 
     # Questions.
+
+    @property
+    def unsigned(self) -> list[tuple[RevocationList, str]]:
+        """Lists of no authority that we know, and what that means."""
+        if self.trust is None or not self.crls.lists:
+            return []
+        bundles = (self.trust.bundle, *self.trust.federated)
+        ders = {anchor.der for bundle in bundles for anchor in bundle.anchors}
+        for chain in self.chains.values():
+            ders |= set(chain.der[1:])
+        issuers = [certificate.parse(der) for der in sorted(ders)]
+        return [
+            (each, what_unsigned_means(each, issuers))
+            for each in self._revocations.unsigned_by(issuers)
+        ]
 
     @property
     def not_renewed(self) -> Iterator[tuple[SpiffeId, str]]:
@@ -189,6 +211,23 @@ class Allegiance:
     def _revoked(self) -> instructions.RevocationsUpdated:
         ders = (each.der for each in self.crls.lists)
         return instructions.RevocationsUpdated(tuple(ders))
+
+
+def what_unsigned_means(
+    crl: RevocationList, issuers: Sequence[x509.Certificate]
+) -> str:
+    """Why a list names nobody here, and what an operator can do."""
+    names = {each.subject.rfc4514_string() for each in issuers}
+    if crl.issuer in names:
+        why = "its signature is not that of the authority of this name"
+    else:
+        known = ", ".join(sorted(names))
+        why = (
+            f"no authority of this name is known here, but {known}; it counts where a "
+            "peer's chain has one"
+        )
+    count = len(crl.serials)
+    return f"its revocation list names {count} certificates, none of ours: {why}"
 
 
 def what_outdated_means(crl: RevocationList) -> str:

@@ -31,6 +31,7 @@ from agent.authz.seen import Seen
 from agent.config import Config
 from agent.dependencies import Dependencies
 from agent.errors import KernelError
+from agent.findings import Faults
 from agent.identity.schedule import USABLE
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId, TrustDomain
@@ -81,6 +82,7 @@ class Control:
         objects_from: Callable[[], ObjectsFrom] | None = None,
         gate: Gate | None = None,
         dependencies: Dependencies | None = None,
+        faults: Faults | None = None,
     ) -> None:
         """
         `missing`: why the objects that are known are not all, for people. `gate`: shut
@@ -105,6 +107,7 @@ class Control:
         self._world = instructions.WorldUpdated(Snapshot())
         self._announcer = announcer or Silent()
         self.dependencies = dependencies or Dependencies()
+        self.faults = faults or Faults()
         self._missing = missing
         self.gate = gate
         self.objects_from = objects_from or partial(_manifests_in, config.manifests)

@@ -36,6 +36,7 @@ from agent.app.verifier import Verifier, own_cgroup
 from agent.config import Config
 from agent.dependencies import Dependencies
 from agent.errors import InputError, KernelError
+from agent.findings import Faults
 from agent.identity import crl_files
 from agent.identity.client import IdentityClient
 from agent.identity.local import EmbeddedIdentity
@@ -136,10 +137,13 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
         by_mark=config.kubernetes.is_used,
     )
     maps = RedirectMaps.open(config.redirect.pins)
-    dependencies = Dependencies()
+    dependencies, faults = Dependencies(), Faults()
     try:
         async with (
-            certificate_source(config, registry, dependencies) as (source, authority),
+            certificate_source(config, registry, dependencies, faults) as (
+                source,
+                authority,
+            ),
             node_objects(config) as objects,
         ):
             enrolment = Enrolment(config.redirect.pins, maps)
@@ -157,6 +161,7 @@ async def _hold_office(config: Config, tenure: Tenure) -> None:
                 objects.source.description,
                 gate,
                 dependencies,
+                faults,
             )
             observer = KernelObserver(
                 *(config.redirect.pins, Path(loaded.cgroup), maps, tenure, gate)
@@ -325,7 +330,7 @@ async def _trace(direct: Direct) -> None:
 
 @asynccontextmanager
 async def certificate_source(
-    config: Config, registry: Registry, dependencies: Dependencies
+    config: Config, registry: Registry, dependencies: Dependencies, faults: Faults
 ) -> AsyncIterator[tuple[CertificateSource, RunningAuthority | None]]:
     """The identity service, a SPIFFE agent, or an authority of our own."""
     identity = config.identity
@@ -349,6 +354,7 @@ async def certificate_source(
         anchors_file=identity.anchors,
         memory=config.state_dir / "trust.json",
         contact=dependencies.of("identity service", identity.service),
+        faults=faults,
     )
     async with client:
         yield client, None

@@ -198,7 +198,9 @@ class ControlReporter:
         control, allegiance = self._control, self._control.allegiance
         found = [
             *((p.object, p.field, p.message) for p in control.problems),
+            *((subject, None, text) for subject, text in control.faults),
             *((path, None, text) for path, text in allegiance.crls.faults.items()),
+            *((each.issuer, "issuer", why) for each, why in allegiance.unsigned),
             *((str(who), "certificate", why) for who, why in allegiance.not_renewed),
             *(
                 (each.issuer, "nextUpdate", what_outdated_means(each))

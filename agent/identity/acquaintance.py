@@ -8,17 +8,21 @@ is gone still knows it. A file that a person replaces counts again from then on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from agent.errors import InputError
+from agent.errors import InputError, innermost
 from agent.identity import atomic
 from agent.identity.anchored import context_for
 from agent.identity.trust import UNREADABLE, InvalidTrust, Trust, TrustDocument
+
+DAMAGED: Final = ".damaged"
 
 
 class InvalidAnchors(InputError):
@@ -43,11 +47,16 @@ class Acquaintance:
     configured_pem: bytes
     memory: Path | None = None
     trust: Trust | None = None
+    damage: str | None = None
+    """Why what was remembered is lost; None again once the service has answered."""
 
     def __post_init__(self) -> None:
         _check(self.configured_pem)
         if self.memory is not None:
-            self.trust = _recall(self.memory, self.configured_pem)
+            try:
+                self.trust = _recall(self.memory, self.configured_pem)
+            except (OSError, *UNREADABLE, InvalidTrust) as error:
+                self.damage = _set_aside(self.memory, error)
 
     def configure(self, anchors_pem: bytes) -> bool:
         """
@@ -65,7 +74,7 @@ class Acquaintance:
         """What the service told. Blocks. Raises: OSError where it cannot be kept."""
         if trust == self.trust:
             return
-        self.trust = trust
+        self.trust, self.damage = trust, None
         if self.memory is not None:
             document = TrustDocument.of(trust)
             remembered = _Remembered(_digest(self.configured_pem), document)
@@ -83,14 +92,29 @@ def _check(anchors_pem: bytes) -> None:
 
 
 def _recall(memory: Path, configured_pem: bytes) -> Trust | None:
-    """None where nothing is remembered, or of another file, or what is unreadable."""
-    try:
-        remembered = msgspec.json.decode(memory.read_bytes(), type=_Remembered)
-        if remembered.configured != _digest(configured_pem):
-            return None
-        return remembered.trust.trust()
-    except (OSError, *UNREADABLE, InvalidTrust):
-        return None  # it was only ever a shortcut; what is configured stands
+    """
+    None where nothing is remembered, or of another file.
+
+    Raises: OSError, InvalidTrust and what msgspec raises, for what cannot be read.
+    """
+    if not memory.exists():
+        return None
+    remembered = msgspec.json.decode(memory.read_bytes(), type=_Remembered)
+    if remembered.configured != _digest(configured_pem):
+        return None
+    return remembered.trust.trust()
+
+
+def _set_aside(memory: Path, error: Exception) -> str:
+    """Keep a damaged file under another name; what that means, for people."""
+    with contextlib.suppress(OSError):
+        memory.rename(memory.with_name(f"{memory.name}{DAMAGED}"))
+    reason = innermost(error) if isinstance(error, OSError) else str(error)
+    return (
+        f"damaged ({reason}), kept as {memory.name}{DAMAGED}: until the identity "
+        "service answers it is judged by identity.anchors alone, and which of these "
+        "are tainted is not known"
+    )
 
 
 def _digest(content: bytes) -> str:

@@ -1,15 +1,15 @@
 """
 Who got which certificate: a line in the log, and one in a file that survives.
 
-The file has one JSON object a line and only grows. A certificate leaves the process
-after its line is on the disk (fdatasync); when the disk is full or broken it does not
-leave at all. Lines that come together share one sync. Whoever rotates the file moves
-it; the next line goes into a new one.
+The file has one JSON object a line. A certificate leaves the process after its line is
+on the disk (fdatasync); when the disk is full or broken it does not leave at all. Lines
+that come together share one sync. A file that has grown to ROTATE_BYTES is moved to
+`NAME.1`, that one to `NAME.2` and so on up to KEPT_FILES; a rotation by another program
+does no harm. The log has the same facts, for those who collect it elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +26,9 @@ from agent.identity.token import AdminCaller, Caller, NodeCaller, WorkloadCaller
 from agent.log import Logger
 
 _MODE: Final = 0o600
+# Some 40,000 certificates; with those that are kept a third of a million.
+ROTATE_BYTES: Final = 16 << 20
+KEPT_FILES: Final = 8
 
 
 class AuditUnavailable(PodlockError):
@@ -68,20 +71,47 @@ class AuditFile:
 
     def _write(self, batch: _Batch) -> None:
         try:
+            rotate(self._path)
             atomic.append(self._path, b"".join(batch.lines), _MODE)
         except OSError as error:
             batch.error = error
         batch.done = True
 
 
-def read_entries(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole entry of an audit log. Raises: OSError."""
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                yield msgspec.json.decode(line, type=dict[str, Any])
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue  # torn by a cut, before anyone got that certificate
+def read_entries(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """
+    Every whole entry of an audit log, oldest first, and how many other lines there are:
+    one may be torn by a cut, before anyone got that certificate. Raises: OSError.
+    """
+    entries: list[dict[str, Any]] = []
+    damaged = 0
+    earlier = (_earlier(path, number) for number in range(KEPT_FILES, 0, -1))
+    for each in (*filter(Path.exists, earlier), path):
+        with each.open("rb") as file:
+            for line in file:
+                try:
+                    entries.append(msgspec.json.decode(line, type=dict[str, Any]))
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    damaged += 1
+    return entries, damaged
+
+
+def rotate(path: Path) -> None:
+    """Begin a new file where this one is full; the oldest goes. Raises: OSError."""
+    try:
+        if not path.is_file() or path.stat().st_size < ROTATE_BYTES:
+            return
+    except FileNotFoundError:
+        return
+    for number in range(KEPT_FILES, 1, -1):
+        before = _earlier(path, number - 1)
+        if before.exists():
+            before.replace(_earlier(path, number))
+    path.replace(_earlier(path, 1))
+
+
+def _earlier(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
 
 
 def entry_of(caller: Caller, issued: Issued, now: datetime) -> dict[str, Any]:

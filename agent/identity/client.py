@@ -15,6 +15,7 @@ import trio
 
 from agent.dependencies import Dependency
 from agent.errors import InputError, innermost
+from agent.findings import Faults
 from agent.identity.acquaintance import Acquaintance, InvalidAnchors
 from agent.identity.anchored import AnchoredTransport
 from agent.identity.authority import SERVICE_NAME
@@ -64,11 +65,13 @@ class IdentityClient:
         timeout: timedelta = timedelta(seconds=10),
         transport: httpx.AsyncBaseTransport | None = None,
         contact: Dependency | None = None,
+        faults: Faults | None = None,
     ) -> None:
         """
         Args: anchors_file is where the anchors came from, read again as it changes;
         memory keeps what the service told across restarts; transport replaces the
-        network, in tests; contact hears of each answer and failure.
+        network, in tests; contact hears of each answer and failure, faults of damage
+        to the memory.
 
         Raises: InvalidClientSettings for a URL without https; InvalidAnchors.
         """
@@ -77,6 +80,7 @@ class IdentityClient:
         self._token_file = trio.Path(token_file)
         self._anchors_file = trio.Path(anchors_file) if anchors_file else None
         self._known = Acquaintance(anchors_pem, memory)
+        self._faults = faults or Faults()
         self._anchored = AnchoredTransport(anchors_pem)
         if self._known.trust is not None:
             self._anchored.trust(self._known.trust)
@@ -88,6 +92,15 @@ class IdentityClient:
             transport=transport or self._anchored,
         )
         self._log = logger(part="identity")
+        self._report_memory()
+
+    def _report_memory(self) -> None:
+        memory, damage = str(self._known.memory), self._known.damage
+        if damage is None:
+            self._faults.clear(memory)
+        else:
+            self._faults.set(memory, damage)
+            self._log.error("remembered trust lost", file=memory, error=damage)
 
     async def __aenter__(self) -> Self:
         return self
@@ -192,6 +205,7 @@ class IdentityClient:
             await trio.to_thread.run_sync(self._known.learn, trust)
         except OSError as error:
             self._log.warning("trust not remembered", error=str(error))
+        self._report_memory()
 
     async def _with_token(self, request: httpx.Request) -> httpx.Request:
         request.headers["authorization"] = f"Bearer {await self._token()}"

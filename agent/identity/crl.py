@@ -145,6 +145,14 @@ class Revocations:
                         f"at {each.revoked_at(serial):%Y-%m-%dT%H:%M:%SZ}"
                     )
 
+    def unsigned_by(self, issuers: Sequence[x509.Certificate]) -> list[RevocationList]:
+        """The lists that none of `issuers` signed: they revoke nothing among these."""
+        return [
+            each
+            for number, each in enumerate(self.lists)
+            if not any(self._is_of(number, issuer) for issuer in issuers)
+        ]
+
     def _is_of(self, number: int, issuer: x509.Certificate) -> bool:
         key = number, issuer.tbs_certificate_bytes
         if key not in self._signed:

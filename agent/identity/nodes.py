@@ -23,6 +23,9 @@ from agent.identity.report import Moment, ReportDocument, TrustReport
 from agent.identity.spiffe import InvalidSpiffeId
 from agent.identity.store import NODES, read_file
 from agent.identity.trust import UNREADABLE
+from agent.log import logger
+
+log = logger(part="identity")
 
 # Nodes come and go for years; what a thief of one token can add is one file.
 MAX_NODES: Final = 20_000
@@ -111,7 +114,8 @@ def _parse(content: bytes, path: Path) -> NodeRecord:
         document = msgspec.json.decode(content, type=_RecordDocument)
         report = document.report.report() if document.report else None
     except (*UNREADABLE, InvalidSpiffeId):
-        # Somebody was there; who, the file's name says. It blocks until it reports.
+        # A node was there; which, the file's name says. It blocks until it reports.
+        log.error("a node's record is damaged", file=str(path))
         modified = datetime.fromtimestamp(path.stat().st_mtime).astimezone()
         return NodeRecord(path.name.removesuffix(_SUFFIX), holds_until=modified)
     return NodeRecord(document.node, document.heard_at, report, document.holds_until)

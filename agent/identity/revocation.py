@@ -70,11 +70,14 @@ def _find(
 ) -> Revoked:
     wanted = serial.lower().removeprefix("0x").lstrip("0")
     try:
-        entries = [e for e in read_entries(audit_log) if e.get("serial") == wanted]
+        every, damaged = read_entries(audit_log)
     except OSError as error:
         raise InvalidKeystore(f"{audit_log}: {error.strerror}") from error
+    entries = [entry for entry in every if entry.get("serial") == wanted]
     if not entries:
-        raise AuthorityRefused(f"certificate {serial}: not in {audit_log}")
+        text = f"certificate {serial}: not in {audit_log}"
+        lost = f", of which {damaged} lines cannot be read" if damaged else ""
+        raise AuthorityRefused(text + lost)
     entry = entries[-1]
     not_after = datetime.fromisoformat(entry["not_after"])
     if not_after < now:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agent.app.allegiance import what_unsigned_means
 from agent.app.control import Control
 from agent.app.outbox import Outbox
 from agent.app.reporter import ControlReporter
@@ -33,6 +34,7 @@ ISSUER = create_issuer(TD, ANCHOR, now=NOW, serial=0xB)
 BUNDLE = Bundle.parse(TD, ANCHOR.certificate_pem)
 AUTHORITY = Authority.assemble(BUNDLE, ISSUER.certificate_pem, ISSUER.key)
 WEB = SpiffeId.for_workload(TD, "shop", "web")
+STRANGER = anchor_at(td=TrustDomain("stranger.example"))
 CURRENT = RevocationList.parse(crl(ISSUER, 1, 2, now=NOW))
 LATE = RevocationList.parse(
     crl(ISSUER, 3, now=NOW - timedelta(days=9), lifetime=timedelta(days=1))
@@ -93,6 +95,27 @@ class TestLists:
         assert (problem["object"], problem["field"]) == (LATE.issuer, "nextUpdate")
         lists = ControlReporter(bench.control)._certificates()["revocation_lists"]
         assert [each["outdated"] for each in lists] == [True, False]
+
+
+class TestListsOfUnknownAuthorities:
+    def test_are_reported_as_having_no_effect(self, bench: Bench) -> None:
+        """Counted apart, and named with what is known instead."""
+        control = bench.control
+        control.allegiance.adopt(Trust(5, BUNDLE))
+        stranger = RevocationList.parse(crl(STRANGER, 1, 2, now=NOW))
+        forged = RevocationList.parse(crl(ISSUER, 3, now=NOW, key=STRANGER.key.load()))
+        bench.adopt(pod("web", "10.0.0.1"))
+        control.allegiance.install(credential_for(AUTHORITY, WEB, NOW))
+        control.allegiance.adopt_crls(CrlNews((CURRENT, stranger, forged)))
+        said = {each["message"] for each in ControlReporter(control)._problems()}
+        assert len(said) == 2
+        assert any("names 2 certificates, none of ours" in each for each in said)
+        assert any("names 1 certificates, none of ours" in each for each in said)
+        assert all("not that of the authority of this name" in each for each in said)
+        unknown = what_unsigned_means(stranger, [])
+        assert "no authority of this name is known here" in unknown
+        (text,) = [text for kind, text in events(control) if kind == "crl"]
+        assert text.endswith("; 2 of these are of no authority known here")
 
 
 class TestCertificates:

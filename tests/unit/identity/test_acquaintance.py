@@ -35,11 +35,21 @@ def test_what_a_person_replaces_counts_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"configured":"x"}'])
-def test_an_unreadable_memory_is_none(tmp_path: Path, content: bytes) -> None:
-    """What is configured stands."""
+def test_a_damaged_memory_is_reported(tmp_path: Path, content: bytes) -> None:
+    """What is configured stands, what was tainted is not known; the file is kept."""
     memory = tmp_path / "trust.json"
     memory.write_bytes(content)
-    assert Acquaintance(OLD.pem, memory).trust is None
+    known = Acquaintance(OLD.pem, memory)
+    assert known.trust is None
+    assert "are tainted is not known" in (known.damage or "")
+    assert (tmp_path / "trust.json.damaged").read_bytes() == content
+    known.learn(Trust(2, NEW))
+    assert known.damage is None
+    assert Acquaintance(OLD.pem, memory).trust == Trust(2, NEW)
+
+
+def test_no_memory_is_no_damage(tmp_path: Path) -> None:
+    assert Acquaintance(OLD.pem, tmp_path / "trust.json").damage is None
 
 
 def test_what_is_no_anchor_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ async def test_says_who_got_what(tmp_path: Path) -> None:
     for _ in range(2):
         issuance = at_work(AUTHORITY, ("n1", API), audit=AuditFile(path))
         issued.append(await issuance.sign(NODE, csr()))
-    entries = list(read_entries(path))
+    entries, _ = read_entries(path)
     assert [entry["serial"] for entry in entries] == [
         f"{each.svid.serial:x}" for each in issued
     ]
@@ -54,7 +55,7 @@ async def test_a_full_disk_stops_issuance(tmp_path: Path) -> None:
     assert issuance.counts == {"failed:AuditUnavailable": 1}
     path.unlink()
     await issuance.sign(NODE, csr())
-    assert len(list(read_entries(path))) == 1
+    assert len(read_entries(path)[0]) == 1
 
 
 async def test_many_share_one_sync(
@@ -74,7 +75,7 @@ async def test_many_share_one_sync(
     async with trio.open_nursery() as nursery:
         for number in range(50):
             nursery.start_soon(audit.append, {"number": number})
-    entries = list(read_entries(tmp_path / "audit.jsonl"))
+    entries, _ = read_entries(tmp_path / "audit.jsonl")
     assert sorted(entry["number"] for entry in entries) == list(range(50))
     assert writes <= 2
 
@@ -86,11 +87,31 @@ async def test_a_moved_file_is_begun_anew(tmp_path: Path) -> None:
     await audit.append({"number": 1})
     await trio.Path(path).rename(tmp_path / "audit.jsonl.1")
     await audit.append({"number": 2})
-    assert [entry["number"] for entry in read_entries(path)] == [2]
+    entries, _ = read_entries(path)
+    assert [entry["number"] for entry in entries] == [1, 2]
+
+
+async def test_a_full_file_is_moved_and_some_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.identity.audit.ROTATE_BYTES", 40)
+    monkeypatch.setattr("agent.identity.audit.KEPT_FILES", 3)
+    path = tmp_path / "audit.jsonl"
+    audit = AuditFile(path)
+    for number in range(20):
+        await audit.append({"number": number})
+    names = sorted(os.listdir(tmp_path))
+    assert names == ["audit.jsonl", *(f"audit.jsonl.{n}" for n in (1, 2, 3))]
+    entries, damaged = read_entries(path)
+    numbers = [entry["number"] for entry in entries]
+    assert numbers == list(range(20 - len(numbers), 20))
+    assert len(numbers) >= 9
+    assert not damaged
 
 
 def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
-    """It was cut before anyone got that certificate."""
+    """It was cut before anyone got that certificate; how many there are is told."""
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b'{"number":1}\n{"num\n{"number":2}\n')
-    assert [entry["number"] for entry in read_entries(path)] == [1, 2]
+    entries, damaged = read_entries(path)
+    assert ([entry["number"] for entry in entries], damaged) == ([1, 2], 1)

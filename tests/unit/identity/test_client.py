@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from agent.dependencies import Dependency
+from agent.findings import Faults
 from agent.identity.acquaintance import InvalidAnchors
 from agent.identity.client import (
     MAX_ANSWER_BYTES,
@@ -136,6 +138,23 @@ async def test_a_broken_network_can_be_asked_again(token_file: Path) -> None:
     async with answered(token_file, unreachable) as client:
         with pytest.raises(IdentityUnavailable, match=r"identity\.example.*refused"):
             await anext(client.watch())
+
+
+async def test_a_damaged_memory_is_a_fault_until_the_service_answers(
+    token_file: Path, tmp_path: Path
+) -> None:
+    memory, faults = tmp_path / "trust.json", Faults()
+    memory.write_text("{")
+    lines = Trust(2, AUTHORITY.bundle).format() + b"\n"
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, content=lines))
+    async with IdentityClient(
+        *(URL, ANCHORS, token_file), memory=memory, transport=transport, faults=faults
+    ) as client:
+        ((subject, _message),) = faults
+        assert subject == str(memory)
+        async with aclosing(client.watch()) as changes:
+            await anext(changes)
+        assert list(faults) == []
 
 
 def why(contact: Dependency) -> str:
