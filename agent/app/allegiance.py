@@ -30,6 +30,7 @@ from agent.identity.rotation import CertificateState
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
 from agent.identity.trust import Trust
+from agent.identity.workload_api import WorkloadApi
 from agent.proxy import instructions
 
 CRL: Final = "revocation list"
@@ -61,6 +62,9 @@ class Allegiance:
         self.crls = CrlNews()
         self.renewer = Renewer(source, config.trust_domain, self.install, self.adopt)
         self.reports = TrustReports(source, self.report)
+        self.renewer.on_taken = self.retract
+        if isinstance(source, WorkloadApi):
+            source.on_news = self.renewer.heard
         self._config = config
         self._workers = workers
         self._peers = peers
@@ -124,6 +128,12 @@ class Allegiance:
             f"until {credential.svid.not_after:%Y-%m-%dT%H:%M:%SZ}",
         )
         self.on_issued(identity)
+
+    def retract(self, identity: SpiffeId, reason: str) -> None:
+        """This identity's certificate is presented no more; another may come."""
+        if self._credentials.pop(identity, None) is not None:
+            self._workers.broadcast(instructions.IdentityForgotten(identity))
+            self._note("withdrawn", str(identity), reason)
 
     def adopt_crls(self, news: CrlNews) -> None:
         """The files of revocation lists changed: ours and peers' are judged again."""

@@ -17,7 +17,7 @@ from agent.errors import PodlockError
 from agent.identity.chain import Chain
 from agent.identity.clock import Chance, chance
 from agent.identity.report import PeerTrust, Presented, TrustReport
-from agent.identity.rotation import retry_after
+from agent.identity.rotation import probe_after
 from agent.identity.schedule import CertificateStatus
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
@@ -121,7 +121,7 @@ class TrustReports:
             log.warning("trust report not delivered", error=error)
         self.error = error
         self._failures += 1
-        return retry_after(self._failures - 1, self._random())
+        return probe_after(self._failures - 1, self._random())
 
 
 def _gist(report: TrustReport) -> object:

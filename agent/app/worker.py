@@ -26,6 +26,7 @@ from agent.app.dumps import forbid_dumps
 from agent.app.oom import go_before_control
 from agent.errors import PodlockError
 from agent.identity.crl import RevocationList, Revocations
+from agent.identity.spiffe import SpiffeId
 from agent.identity.trust import Trust
 from agent.log import LogFormat, LogLevel, configure, logger
 from agent.proxy import instructions
@@ -167,7 +168,7 @@ class Worker:
             case instructions.CredentialIssued(credential):
                 self._contexts.install(credential)
             case instructions.IdentityForgotten(identity):
-                self._contexts.forget(identity)
+                self._forget(identity)
             case instructions.TrustUpdated(trust):
                 self._trust(trust)
             case instructions.RevocationsUpdated(crls):
@@ -182,6 +183,15 @@ class Worker:
                 self._nursery.start_soon(self._drain, seconds)
             case _:
                 assert_never(message)
+
+    def _forget(self, identity: SpiffeId) -> None:
+        """No new connection speaks as it, not on a tunnel that is open either."""
+        self._contexts.forget(identity)
+        self._pool.drain(lambda key: key.source == identity)
+        for pod in self._pods.values():
+            if pod.identity == identity:
+                for tunnel in list(pod.tunnels):
+                    tunnel.drain()
 
     def _count(self) -> None:
         self._register.count_traffic()

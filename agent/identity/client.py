@@ -29,6 +29,7 @@ from agent.identity.trust import MAX_TRUST_BYTES, UNREADABLE, InvalidTrust, Trus
 from agent.identity.wire import AcknowledgedAnswer, ErrorAnswer, SignAnswer
 from agent.log import logger
 
+CONNECT_SECONDS: Final = 3.0
 # A trust document, and a chain.
 MAX_ANSWER_BYTES: Final = MAX_TRUST_BYTES + 64 * 1024
 # A stream that says nothing for as long, not even an empty line, is dead.
@@ -87,7 +88,8 @@ class IdentityClient:
         self._contact = contact or Dependency("identity service", url)
         self._http = httpx.AsyncClient(
             base_url=url,
-            timeout=timeout.total_seconds(),
+            # A connection that gets no answer is tried anew: the next one may get it.
+            timeout=httpx.Timeout(timeout.total_seconds(), connect=CONNECT_SECONDS),
             trust_env=False,
             transport=transport or self._anchored,
         )

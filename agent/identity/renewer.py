@@ -8,7 +8,7 @@ tainted or revoked is replaced at once, one whose issuer or anchor goes within s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -75,6 +75,8 @@ class Renewer:
         self._random = random
         self._new_key = new_key
         self._schedule = Schedule()
+        self.on_taken: Callable[[SpiffeId, str], None] = lambda _who, _why: None
+        """Hears of a certificate that must not be presented any more."""
         self._trust: Trust | None = None
         self._revocations = Revocations()
         self._changed = trio.Event()
@@ -89,6 +91,25 @@ class Renewer:
         """These lists are in force from now on; what they name is replaced at once."""
         self._revocations = revocations
         self._reassess()
+
+    def heard(self, given: Mapping[SpiffeId, int]) -> None:
+        """
+        What a source that hands certificates out has now: serial numbers by identity.
+
+        What is new is asked for at once. What it took back is used no more (SPIFFE
+        Workload API section 5.2.1).
+        """
+        now, held = self._clock(), self._schedule.credentials()
+        for identity in held.keys() - given.keys():
+            reason = "its source took the certificate back"
+            if self._schedule.take_away(identity, reason, now):
+                self._log.warning("certificate taken back", identity=str(identity))
+                self.on_taken(identity, reason)
+        for identity, serial in given.items():
+            before = held.get(identity)
+            if before is None or before.svid.serial != serial:
+                self._schedule.hurry(identity, now)
+        self._changed.set()
 
     def report(self) -> list[CertificateStatus]:
         """Where every wanted identity stands now."""

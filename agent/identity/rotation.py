@@ -22,7 +22,7 @@ LONGEST_RETRY: Final = timedelta(seconds=150)
 RETRY_SPREAD: Final = 0.20
 # While pods wait for a certificate, one request finds out this often whether the
 # service is back; its success makes all others due.
-LONGEST_PROBE: Final = timedelta(seconds=8)
+LONGEST_PROBE: Final = timedelta(seconds=5)
 
 _DOUBLINGS: Final = 9  # 0.5 s * 2**9 is past the longest
 

@@ -175,6 +175,20 @@ class Schedule:
         entry.withdrawn, entry.last_error, entry.failures = now, reason, 0
         entry.next_try = min(entry.next_try, now + replace_after(jitter))
 
+    def hurry(self, identity: SpiffeId, now: datetime) -> None:
+        """There is something for it now: its pause after a failure is over."""
+        if (entry := self._entries.get(identity)) is not None:
+            entry.next_try, entry.unanswered = min(entry.next_try, now), False
+
+    def take_away(self, identity: SpiffeId, reason: str, now: datetime) -> bool:
+        """Forget a credential that its source took back; False where there was none."""
+        entry = self._entries.get(identity)
+        if entry is None or entry.credential is None:
+            return False
+        entry.credential = entry.received = entry.renewal = entry.withdrawn = None
+        entry.wanted_since, entry.last_error = now, reason
+        return True
+
     def credentials(self) -> dict[SpiffeId, Credential]:
         """What there is, usable or not."""
         return {
@@ -243,15 +257,16 @@ class Schedule:
 
     def _keep_probing(self, now: datetime) -> None:
         """
-        While the service is away, let one of the identities that pods wait for find
-        out whether it is back; the others wait for its success, or for their turn.
+        While the service is away, let one of the identities that pods wait for, or
+        whose certificate ends, find out whether it is back; the others wait for its
+        success, or for their turn.
         """
         if self._probe_at is None or self._urgent:
             return
         waiting = [
             (entry.next_try, identity)
             for identity, entry in self._entries.items()
-            if entry.unanswered and entry.rank(now) == WAITED_FOR
+            if entry.unanswered and entry.rank(now) != BACKGROUND
             if not self._in_flight(identity)
         ]
         if waiting:

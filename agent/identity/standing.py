@@ -13,7 +13,7 @@ from typing import Final
 
 from agent.identity.bundle import Bundle, InvalidBundle
 from agent.identity.federated import FederatedDomain
-from agent.identity.rotation import retry_after
+from agent.identity.rotation import probe_after
 from agent.identity.spiffe import TrustDomain
 from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle, parse
 
@@ -72,13 +72,16 @@ class Standing:
         """
         How long to wait before looking again.
 
-        Section 6.2: after a failure at the next interval as well, since an endpoint in
-        trouble needs no more callers; but who knows nothing yet is in a hurry.
+        Section 6.2 has the next interval after a failure as well. That may be a day,
+        and an anchor that left meanwhile would count all that time: after a failure the
+        endpoint is asked again soon, by one process of a trust domain.
         """
         if self.domain.url is None:
             return FILE_REFRESH
         if self.known is None:
-            return retry_after(max(self.failures - 1, 0), jitter)
+            return probe_after(max(self.failures - 1, 0), jitter)
+        if self.failures:
+            return SHORTEST_REFRESH
         hint = self.known.refresh_hint
         wanted = DEFAULT_REFRESH if hint is None else hint
         return min(max(wanted, SHORTEST_REFRESH), LONGEST_REFRESH)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -90,6 +90,8 @@ class WorkloadApi:
         self._trust_domain = trust_domain
         self._clock = clock
         self._handed: Handed | None = None
+        self.on_news: Callable[[Mapping[SpiffeId, int]], None] = lambda _: None
+        """Hears which SVIDs there are now: serial numbers by identity."""
         self._trust: Trust | None = None
         self._authorities: list[str] = []
         self._given: dict[tuple[SpiffeId, int], datetime] = {}
@@ -189,6 +191,9 @@ class WorkloadApi:
         self._handed = handed
         self._trust = self._next_trust(handed)
         current = {(who, c.svid.serial) for who, c in handed.credentials.items()}
+        self.on_news(
+            {who: each.svid.serial for who, each in handed.credentials.items()}
+        )
         self._given = {key: at for key, at in self._given.items() if key in current}
         self._news.set()
         self._news = trio.Event()

@@ -55,6 +55,7 @@ KINDS: Final = (
     "tunnel-recalled",
     "tunnel-refused",
     "unrecorded",
+    "withdrawn",
     "worker-died",
     "worker-hung",
 )

@@ -232,7 +232,7 @@ class TestHerd:
         world.source.times.clear()
         await trio.sleep(300)
         seconds = Counter(int(moment) for moment in world.source.times)
-        assert max(seconds.values()) < 15
+        assert max(seconds.values()) < 25
 
 
 class TestAway:

@@ -314,8 +314,8 @@ class TestAfterAnOutage:
             assert event is not None
             assert event - now <= timedelta(seconds=10)
             now = event
-        # One finds out each eight seconds; the others have their back-off of 150 s.
-        assert asked < hours * 3600 / 8 + len(wanted) * (hours * 3600 / 150 + 12)
+        # One finds out each five seconds; the others have their back-off of 150 s.
+        assert asked < hours * 3600 / 4.5 + len(wanted) * (hours * 3600 / 150 + 12)
         return schedule, now
 
     @pytest.mark.parametrize("count", [1, 3, 40])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from agent.identity.credential import Credential
 from agent.identity.csr import make_csr
 from agent.identity.key import PrivateKey
 from agent.identity.renewer import Renewer
+from agent.identity.rotation import CertificateState
 from agent.identity.source import IdentityRefused, IdentityUnavailable
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust
@@ -263,6 +265,52 @@ async def test_the_renewer_lives_on_it(issued: Issued) -> None:
         nursery.cancel_scope.cancel()
     assert set(published) == {API, BATCH}
     assert [trust.bundle for trust in trusts] == [issued.authority.bundle]
+
+
+async def test_news_ends_a_pause_and_what_was_taken_back_is_used_no_more(
+    issued: Issued,
+) -> None:
+    """An entry that comes late, one that is renewed early, and one that goes."""
+    issued.push(issued.credential(API))
+    published: list[tuple[SpiffeId, int]] = []
+    taken: list[SpiffeId] = []
+
+    def publish(credential: Credential) -> None:
+        published.append((credential.svid.spiffe_id, credential.svid.serial))
+
+    async def until(holds: Callable[[], bool]) -> None:
+        with trio.fail_after(SECONDS):
+            while not holds():  # noqa: ASYNC110
+                await trio.sleep(0.01)
+
+    source = WorkloadApi(issued.agent.address, TD)
+    # A pause after a refusal would be longer than the test.
+    renewer = Renewer(source, TD, publish, lambda _trust: None)
+    renewer.on_taken = lambda identity, _why: taken.append(identity)
+    source.on_news = renewer.heard
+    renewer.set_wanted([API, BATCH])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(renewer.run)
+        refused = partial(_refusals, renewer, BATCH)
+        await until(lambda: len(published) == 1 and bool(refused()))
+        late, early = issued.credential(BATCH), issued.credential(API)
+        issued.push(late, early)
+        await until(lambda: len(published) == 3)
+        assert set(published[1:]) == {
+            (BATCH, late.svid.serial),
+            (API, early.svid.serial),
+        }
+        issued.push(early)
+        await until(lambda: bool(taken))
+        assert taken == [BATCH]
+        states = {each.identity: each.state for each in renewer.report()}
+        assert states[BATCH] is CertificateState.PENDING
+        nursery.cancel_scope.cancel()
+
+
+def _refusals(renewer: Renewer, identity: SpiffeId) -> list[str]:
+    report = renewer.report()
+    return [e.last_error for e in report if e.identity == identity and e.last_error]
 
 
 def test_the_package_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

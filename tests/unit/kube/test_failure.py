@@ -116,7 +116,7 @@ class TestPauses:
         """The first time; a server that forgets every version gets a pause, too."""
         gone = Failure(FailureKind.EXPIRED, "")
         assert pause_seconds(gone, 0, 0.0) == 0.0
-        assert pause_seconds(gone, 5, 0.0) == 8.0
+        assert pause_seconds(gone, 5, 0.0) == LONGEST_PAUSE_SECONDS / 2
 
     def test_what_is_not_installed_is_looked_for_slowly(self) -> None:
         """A cluster without Linkerd's policies is not asked for them all day."""
