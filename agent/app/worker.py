@@ -20,7 +20,7 @@ from typing import Final, assert_never, cast
 
 import trio
 
-from agent.addresses import SocketAddress
+from agent.addresses import ClientAddress, SocketAddress
 from agent.app.descriptors import allow_descriptors
 from agent.app.dumps import forbid_dumps
 from agent.app.oom import go_before_control
@@ -82,6 +82,7 @@ class Worker:
     ) -> None:
         self._start = start
         self._channel = channel
+        self._maps = maps
         self._nursery = nursery
         self._pods: dict[str, LocalPod] = {}
         self._news = News(channel.send)
@@ -245,22 +246,32 @@ class Worker:
 
         async def bounded(sock: socket.socket, peer: SocketAddress) -> None:
             if self._register.count(pod, direction) >= limit:
-                close_hard(sock)
-                text = f"connection from {peer} refused: {limit} are open"
-                self._register.incident("limit", pod.name, text)
+                self._refuse(pod, sock, peer, "limit", f"{limit} are open")
                 return
             try:
                 self._contact.require()
                 await serve(pod, sock, peer)
             except NoContact as error:
-                close_hard(sock)
-                text = f"connection from {peer} refused: {error}"
-                self._register.incident("control-silent", pod.name, text)
+                self._refuse(pod, sock, peer, "control-silent", str(error))
             except Exception:  # what escapes here would end every connection
                 log.exception("connection failed by a bug", peer=str(peer))
                 close_hard(sock)
 
         return bounded
+
+    def _refuse(
+        self,
+        pod: LocalPod,
+        sock: socket.socket,
+        peer: SocketAddress,
+        kind: str,
+        why: str,
+    ) -> None:
+        """Before anything is known of it; what the kernel has noted of it goes too."""
+        self._maps.take_original(pod.netns_cookie, ClientAddress(peer))
+        close_hard(sock)
+        text = f"connection from {peer} refused: {why}"
+        self._register.incident(kind, pod.name, text)
 
     def _release(self, uid: str, reason: str) -> None:
         pod = self._pods.pop(uid, None)

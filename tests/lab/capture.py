@@ -30,7 +30,11 @@ class WireTap:
     tshark.
     """
 
-    def __init__(self, lab: Lab, name: str, interface: str = "to-n1") -> None:
+    def __init__(
+        self, lab: Lab, name: str, interface: str = "to-n1", expression: str = ""
+    ) -> None:
+        """Args: expression is a filter of tcpdump's (pcap-filter(7)); "" takes all."""
+        self._expression = expression
         self.path: Path = lab.directory / f"{name}.pcap"
         self._lab = lab
         self._interface = interface
@@ -39,6 +43,7 @@ class WireTap:
         # Root stays root (-Z): the file is in a directory of root's.
         argv = ["tcpdump", "-i", self._interface, "-s", "0", "-U", "-Z", "root"]
         argv += ["--immediate-mode", "-B", "65536", "-w", str(self.path)]
+        argv += [self._expression] if self._expression else []
         cgroup = self._lab.host_cgroup("capture")
         self._process = subprocess.Popen(
             system.inside(self._lab.wire, cgroup, argv),

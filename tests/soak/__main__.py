@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.lab import system
-from tests.soak import show, world
+from tests.soak import faults, show, world
 from tests.soak.soak import Effort, Progress, Soak
 
 
@@ -50,6 +50,13 @@ def _options() -> argparse.Namespace:
     add("--minutes", type=_minutes, default=15.0, help="of load; 15 without it")
     add("--seed", type=int, help="repeat the plans of another run")
     add("--lanes", type=int, default=8, help="connections at once on each path")
+    add("--no-faults", action="store_true", help="load and changes of policy only")
+    add(
+        "--fault",
+        action="append",
+        choices=faults.NAMES,
+        help="only this one; may be repeated",
+    )
     add("--json", type=Path, metavar="FILE", help="write everything found")
     return parser.parse_args()
 
@@ -74,7 +81,10 @@ def _alone() -> Iterator[None]:
 
 def _soak(options: argparse.Namespace, console: Console) -> int:
     seed = secrets.randbits(32) if options.seed is None else options.seed
-    effort = Effort(options.minutes * 60, seed, lanes=options.lanes)
+    chosen: tuple[faults.Fault, ...] = () if options.no_faults else faults.FAULTS
+    if options.fault:
+        chosen = tuple(each for each in faults.FAULTS if each.name in options.fault)
+    effort = Effort(options.minutes * 60, seed, lanes=options.lanes, faults=chosen)
     console.print(f"seed {seed}, {options.minutes:g} minutes")
 
     with contextlib.ExitStack() as stack:

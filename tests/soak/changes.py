@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests import patience
-from tests.soak.judge import Revocation
+from tests.soak.judge import ENFORCED_SECONDS, Revocation
 from tests.soak.world import World
 
 
@@ -26,10 +26,16 @@ class Changes:
     revoked_seconds: tuple[float, float] = (4.0, 8.0)
     made: int = 0
     _next: float = field(default=0.0)
+    _settled: float = 0.0
     _now: Revocation | None = None
 
     def __post_init__(self) -> None:
         self._wait(self.permitted_seconds)
+
+    @property
+    def is_permitted(self) -> bool:
+        """Whether every permit is given, and has been for long enough to count."""
+        return self._now is None and time.monotonic() > self._settled
 
     def turn(self) -> None:
         """Change something if it is time to."""
@@ -52,6 +58,7 @@ class Changes:
         if self._now:
             self._now.until = time.monotonic()
             self._now = None
+            self._settled = time.monotonic() + patience.patient(ENFORCED_SECONDS)
             self._write()
 
     def _write(self) -> None:

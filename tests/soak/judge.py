@@ -45,6 +45,24 @@ class Revocation:
         return min(end.ended, self.until) - max(refused, enforced)
 
 
+@dataclass(slots=True)
+class Disturbance:
+    """
+    A fault that lasted from `since` to `until`, when all was well again: every path may
+    have seen resets and refusals by it, and nothing worse.
+    """
+
+    name: str
+    since: float
+    until: float = math.inf
+    slowness: float = 1.0
+
+    def excuses(self, end: End) -> bool:
+        """Whether a connection that lived then may have been reset or refused."""
+        until = self.until + self.slowness * REFUSED_SECONDS
+        return end.opened <= until and end.ended >= self.since
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One connection: what was planned, and what its ends saw."""
@@ -62,14 +80,16 @@ class Connection:
 
 
 def differences(
-    connection: Connection, revocations: Sequence[Revocation] = ()
+    connection: Connection,
+    revocations: Sequence[Revocation] = (),
+    disturbances: Sequence[Disturbance] = (),
 ) -> list[str]:
     """Everything that is not as it should be, as lines for a person."""
     its = [each for each in revocations if each.path == connection.path]
     found = [
         *_errors(connection),
         *_directions(connection),
-        *_resets(connection, its),
+        *_resets(connection, [*its, *disturbances]),
         *_outlived(connection, its),
     ]
     name = f"{connection.path} {connection.number} ({connection.plan.kind})"
@@ -113,7 +133,9 @@ def _directions(connection: Connection) -> Iterator[str]:
             yield f"{where} with another hash than what was sent"
 
 
-def _resets(connection: Connection, its: Sequence[Revocation]) -> Iterator[str]:
+def _resets(
+    connection: Connection, its: Sequence[Revocation | Disturbance]
+) -> Iterator[str]:
     ends = connection.ends
     planned = any(end.outcome == "own reset" for end in ends)
     excused = any(each.excuses(end) for each in its for end in ends)

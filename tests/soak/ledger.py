@@ -13,7 +13,7 @@ from typing import Final
 from tests.patience import patient
 from tests.soak import judge
 from tests.soak.ends import End
-from tests.soak.judge import Connection, Revocation
+from tests.soak.judge import Connection, Disturbance, Revocation
 from tests.soak.plan import Limits, connection_key, planned
 
 # The first ones tell what is wrong; a broken build would fill the memory with the rest.
@@ -62,6 +62,7 @@ class Ledger:
     totals: dict[str, Total]
     """By path; a report of another path is an error of the load itself."""
     revocations: list[Revocation] = field(default_factory=list)
+    disturbances: list[Disturbance] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
     """The first ones, as lines; `count` is how many there were."""
     count: int = 0
@@ -126,7 +127,9 @@ class Ledger:
         server = next((end for end in ends if end.role == "server"), None)
         connection = Connection(number, path, plan, client, server)
         self.totals[path].add(connection)
-        self._differ_all(judge.differences(connection, self.revocations))
+        self._differ_all(
+            judge.differences(connection, self.revocations, self.disturbances)
+        )
         if client:
             self._note_revoked(client)
 

@@ -32,6 +32,8 @@ class Path:
     """Whether a Server and an AuthorizationPolicy guard the port."""
     revocable: bool = False
     needs: Setting | None = None
+    plaintext: bool = False
+    """Whether one of the pods is outside of the mesh."""
 
 
 DIRECT: Final[Setting] = ("same_node", "direct")
@@ -45,8 +47,8 @@ PATHS: Final = (
     Path("tunnel, cross node", "web", "api", 9100, guarded=True),
     Path("tunnel, revoked", "batch", "api", 9100, guarded=True, revocable=True),
     Path("tunnel, same node", "web", "near", 9101),
-    Path("plaintext", "outsider", "api", 9102),
-    Path("passthrough", "web", "outside", 9103),
+    Path("plaintext", "outsider", "api", 9102, plaintext=True),
+    Path("passthrough", "web", "outside", 9103, plaintext=True),
     Path("direct", "buyer", "api", 9104, guarded=True, needs=DIRECT),
     Path(
         "direct, revoked",

@@ -58,6 +58,9 @@ def show(outcome: Outcome, console: Console) -> None:
         f"seen; {outcome.nameless_resets} connections reset before they said which "
         "they were"
     )
+    if outcome.faults:
+        console.print(f"{len(outcome.faults)} faults: {', '.join(outcome.faults)}")
+    console.print(f"asked {outcome.denied} times for what is denied")
     console.print(
         f"counted before and after: {len(outcome.before)} figures "
         "(descriptors, threads, map entries, sockets)"

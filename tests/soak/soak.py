@@ -6,15 +6,19 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
 
+from tests.lab.capture import TUNNEL_PORT, WireTap
 from tests.patience import patient
 from tests.soak import held, inventory, memory
 from tests.soak.changes import Changes
+from tests.soak.denied import Denied
+from tests.soak.faults import Fault
+from tests.soak.injector import Injector
 from tests.soak.inventory import Counts
 from tests.soak.ledger import Ledger, Total
 from tests.soak.load import Load
@@ -43,6 +47,7 @@ class Effort:
     warm_up_seconds: float = 4.0
     sample_seconds: float = 10.0
     limits: Limits = field(default_factory=Limits)
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,10 @@ class Outcome:
     """What processes with a leak hold more of, by what it is."""
     memory: list[Verdict]
     samples: dict[str, list[int]]
+    faults: list[str] = field(default_factory=list)
+    """Those that were injected, in order."""
+    denied: int = 0
+    """How often what is denied was asked for; served, it is a difference."""
 
     @property
     def leaks(self) -> dict[str, int]:
@@ -107,6 +116,8 @@ class Soak:
     load: Load = field(init=False)
     ledger: Ledger = field(init=False)
     changes: Changes = field(init=False)
+    injector: Injector = field(init=False)
+    denied: Denied = field(init=False)
     _began: float = 0.0
     _pids: dict[str, int] = field(default_factory=dict)
     _samples: dict[str, list[int]] = field(default_factory=dict)
@@ -121,17 +132,29 @@ class Soak:
         self.ledger = Ledger(seed, limits, totals)
         chance = random.Random(seed)
         self.changes = Changes(self.world, chance, self.ledger.revocations)
+        self.injector = Injector(
+            self.world,
+            random.Random(seed + 1),
+            self.effort.faults,
+            self.ledger.differ,
+            self.ledger.disturbances,
+        )
+        self.denied = Denied(self.world)
 
     def run(self) -> Outcome:
         """From warm-up to the counts after it."""
         self._began = time.monotonic()
         self.load.serve()
+        self.denied.serve()
         # What is made once (pools of threads, caches) is made before it is counted.
         self._phase("warm-up", self.effort.warm_up_seconds, change=False)
         before = self._settled()
         self._pids = self._processes()
         descriptors = held.held(self._pids)
-        self._phase("load", self.effort.seconds, change=True)
+        with self.denied, _watched(self.world, self.ledger.differ):
+            self._phase("load", self.effort.seconds, change=True)
+        for each in self.denied.served:
+            self.ledger.differ(f"served past a deny: {each}")
         after = self._quiet(before)
         kept = held.more(descriptors, held.held(self._processes()))
         self._look_back()
@@ -146,10 +169,8 @@ class Soak:
         while self.load.running:
             time.sleep(TICK_SECONDS)
             loading = time.monotonic() < until
-            if change and loading:
-                self.changes.turn()
-            elif change:
-                self.changes.settle()
+            if change:
+                self._change(loading=loading)
             self._gather()
             if loading and time.monotonic() >= self._next_sample:
                 self._next_sample += self.effort.sample_seconds
@@ -159,6 +180,20 @@ class Soak:
                 break
         for line in self.load.fallen():
             self.ledger.differ(line)
+
+    def _change(self, *, loading: bool) -> None:
+        """A change of policy or a fault, never both: each is judged by itself."""
+        if not loading:
+            self.injector.settle()
+            self.changes.settle()
+        elif self.injector.is_active:
+            self.injector.turn()
+        elif self.changes.is_permitted and self.effort.faults:
+            self.injector.turn()
+            if not self.injector.is_active:
+                self.changes.turn()
+        else:
+            self.changes.turn()
 
     def _gather(self) -> None:
         for report in self.load.drained():
@@ -223,6 +258,8 @@ class Soak:
     def _look_back(self) -> None:
         """Workers that died, and errors in the agents' logs, are differences too."""
         self._gather()
+        if self.effort.faults:
+            return  # processes were killed, and their ends are in the logs
         for name, pid in self._processes().items():
             if self._pids.get(name) != pid:
                 self.ledger.differ(f"{name} was started again")
@@ -252,7 +289,21 @@ class Soak:
             kept=kept,
             memory=verdicts,
             samples=self._samples,
+            faults=self.injector.history,
+            denied=self.denied.asked,
         )
+
+
+@contextlib.contextmanager
+def _watched(world: World, differ: Callable[[str], None]) -> Iterator[None]:
+    """Every frame between pods is on the tunnel's port, but on paths in plaintext."""
+    plain = {path.port for path in world.paths if path.plaintext}
+    ports = " and ".join(f"not port {port}" for port in (TUNNEL_PORT, *sorted(plain)))
+    tap = WireTap(world.lab, "soak", expression=f"tcp and {ports}")
+    with tap:
+        yield
+    for line in tap.read().faults():
+        differ(f"on the wire: {line}")
 
 
 def _is_error(line: str) -> bool:

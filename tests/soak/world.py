@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.demo.stage import captured
-from tests.lab import manifests, system, topology
+from tests.lab import apps, manifests, system, topology
 from tests.lab.identity import IdentityService
 from tests.lab.manifests import Manifest, ManifestDirectory
 from tests.lab.node import Agent
 from tests.lab.pod import Pod
 from tests.lab.topology import Lab
+from tests.patience import patient
 from tests.soak import paths
 from tests.soak.paths import Path
 
@@ -21,6 +22,11 @@ RUN: Final = "podlock-soak"
 SHOP: Final = "shop"
 OUTSIDE: Final = "outside"
 CAPTURE_SECONDS: Final = 20.0
+# A pod whose web server is permitted to nobody.
+DENIED: Final = "till"
+# Where the identity service's processes are.
+IDENTITY_CGROUP: Final = "identity"
+CONTROL_TIMEOUT_SECONDS: Final = patient(3.0)
 
 # The least that the settings allow: renewed every 42 s or so.
 LIFETIME_HOURS: Final = 1 / 60
@@ -38,6 +44,25 @@ class World:
     identity: IdentityService
     agents: dict[str, Agent]
     paths: tuple[Path, ...]
+    generation: int = 0
+    """Of the Pod objects: each has uids of its own."""
+
+    def write_objects(self) -> None:
+        """Namespaces and pods."""
+        objects = [
+            manifests.namespace(SHOP),
+            manifests.namespace(OUTSIDE, meshed=False),
+        ]
+        # Pods of no mesh have no manifest: to an agent they are somewhere outside.
+        meshed = {name for names in paths.MESHED.values() for name in names}
+        for name, pod in self.pods.items():
+            if name in meshed:
+                one = manifests.pod(pod)
+                one["metadata"]["uid"] += f"-{self.generation}"
+                objects.append(one)
+        # Nobody may talk to this port.
+        objects.append(manifests.server("denied", SHOP, DENIED, apps.HTTP_PORT))
+        self.directory.write("world", *objects)
 
     def permit(self, revoked: Sequence[str] = ()) -> None:
         """Say by policy who may use the guarded ports: every path but the revoked."""
@@ -104,7 +129,11 @@ def _world(lab: Lab) -> World:
 
 def settings(node: str) -> dict[str, Any]:
     """What a node's agent is told beside the lab's own configuration."""
-    chosen: dict[str, Any] = {"limits": {"idle_tunnel_seconds": IDLE_TUNNEL_SECONDS}}
+    limits = {
+        "idle_tunnel_seconds": IDLE_TUNNEL_SECONDS,
+        "control_timeout_seconds": CONTROL_TIMEOUT_SECONDS,
+    }
+    chosen: dict[str, Any] = {"limits": limits}
     key = paths.setting_key(paths.DIRECT)
     if key and node == paths.DIRECT_NODE:
         section, _, name = key.rpartition(".")
@@ -114,11 +143,5 @@ def settings(node: str) -> dict[str, Any]:
 
 
 def _write_manifests(world: World) -> None:
-    objects = [manifests.namespace(SHOP), manifests.namespace(OUTSIDE, meshed=False)]
-    # Pods of no mesh have no manifest: to an agent they are somewhere outside.
-    meshed = {name for names in paths.MESHED.values() for name in names}
-    objects += [
-        manifests.pod(pod) for name, pod in world.pods.items() if name in meshed
-    ]
-    world.directory.write("world", *objects)
+    world.write_objects()
     world.permit()
