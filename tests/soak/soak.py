@@ -249,8 +249,8 @@ class Soak:
 
     def _note_certificates(self) -> None:
         for agent in self.world.agents.values():
-            # An agent under load may be late to answer; the next sample asks again.
-            with contextlib.suppress(httpx.TimeoutException):
+            # An agent may be late to answer, or not be there: the next sample asks.
+            with contextlib.suppress(httpx.HTTPError, OSError):
                 for each in agent.ask("certificates")["certificates"]:
                     if each["serial"]:
                         self._certificates.add(each["serial"])
