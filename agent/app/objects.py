@@ -167,6 +167,7 @@ async def node_objects(config: Config) -> AsyncIterator[Surroundings]:
             chance=chance,
             netns_of=namespaces.netns_of,
             addresses_of=namespaces.addresses_of,
+            agent=config.kubernetes.agent,
         )
         conditions = ConditionWriter(
             client, source.policies, chance=chance, clock=utc_now

@@ -20,6 +20,8 @@ LONGEST_PAUSE_SECONDS: Final = 8.0
 _DOUBLINGS: Final = 4
 # What no repetition helps with, only a person: a role, a custom resource definition.
 SLOW_PAUSE_SECONDS: Final = 60.0
+# Before a list that cannot be true is asked for again.
+DOUBT_PAUSE_SECONDS: Final = 8.0
 # Whatever a server asks for, nobody goes to sleep for good.
 LONGEST_RETRY_AFTER_SECONDS: Final = 300.0
 
@@ -42,6 +44,7 @@ class FailureKind(Enum):
     GARBAGE = "answered what cannot be read"
     OVERSIZE = "answered more than we take"
     REFUSED = "refused the request"
+    DOUBTFUL = "answered what is not believed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,8 @@ def pause_seconds(failure: Failure, attempt: int, jitter: float) -> float:
         raise ValueError(f"jitter is between 0 and 1, not {jitter}")
     if failure.kind is FailureKind.EXPIRED and attempt == 0:
         return jitter
+    if failure.kind is FailureKind.DOUBTFUL:
+        return DOUBT_PAUSE_SECONDS * (0.5 + 0.5 * jitter)
     if failure.kind is FailureKind.ABSENT:
         return SLOW_PAUSE_SECONDS * (0.5 + 0.5 * jitter)
     growing: float = FIRST_PAUSE_SECONDS * (1 << min(attempt, _DOUBLINGS))

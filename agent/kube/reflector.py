@@ -71,8 +71,11 @@ class Reflector:
 
     api: Api
     resource: Resource
-    tell: Callable[[News, Served], None]
-    """An event of the watch, and as what kind it was served."""
+    tell: Callable[[News, Served], str | None]
+    """
+    An event of the watch, and as what kind it was served; the answer is why a list is
+    not believed, and asked for again.
+    """
     tell_missing: Callable[[], None]
     tell_health: Callable[[], None]
     chance: Callable[[], float]
@@ -148,8 +151,11 @@ class Reflector:
     def _take(self, event: Event, served: Served) -> Failure | None:
         if isinstance(event, Failed):
             return event.failure
-        self.tell(event, served)
-        return None
+        doubt = self.tell(event, served)
+        if doubt is None or not isinstance(event, Listed):
+            return None
+        self._watch.relist()
+        return Failure(FailureKind.DOUBTFUL, doubt)
 
     def _missing(self) -> Failure:
         names = ", ".join(served.title for served in self.resource.candidates[:1])

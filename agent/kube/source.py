@@ -31,7 +31,7 @@ from agent.kube.resources import (
     Resource,
     Served,
 )
-from agent.kube.store import Store, merged
+from agent.kube.store import Entry, Store, merged
 from agent.kube.trim import Trim, authorized_pod, far_pod, namespace, own_pod, policy
 from agent.policy.problem import Problem
 from agent.workload.model import Workload
@@ -76,8 +76,11 @@ class Source:
         clock: Callable[[], float] = time.time,
         netns_of: NetnsOf = nowhere,
         addresses_of: AddressesOf = unaddressed,
+        agent: str | None = None,
     ) -> None:
         """
+        `agent`: NAMESPACE/NAME of the ServiceAccount of agents, of which one is in the
+        list of this node's pods as long as we run.
         `netns_of`: where the network namespace of a pod of this node is, by uid.
         `addresses_of`: the addresses found in it, for as long as its status has none.
         """
@@ -89,7 +92,10 @@ class Source:
         self._reflectors: list[Reflector] = []
         discovery = Discovery(api)
         for resource in resources:
-            store = Store(_TRIMS.get(resource.name, policy))
+            needs = None
+            if agent and resource.name == OWN_PODS:
+                needs = partial(_is_of_account, agent)
+            store = Store(_TRIMS.get(resource.name, policy), needs)
             self._stores[resource.name] = store
             reflector = Reflector(
                 *(api, resource),
@@ -152,7 +158,13 @@ class Source:
             problem for store in self._stores.values() for problem in store.problems
         ]
         outages = [Problem("API server", "", text) for text in self.faults()]
-        return Change(collect(values, lost), (*outages, *problems))
+        doubts = [
+            Problem(f"API server: {name}", "", f"{store.doubt}; these stay for now")
+            for name, store in self._stores.items()
+            if store.doubt is not None
+        ]
+        everything = (*outages, *doubts, *problems)
+        return Change(collect(values, lost), everything, complete=not doubts)
 
     def own_pods(self) -> list[Workload]:
         """The pods of this node, meshed or not."""
@@ -224,14 +236,21 @@ class Source:
         )
         return replace(pod, netns=netns, addresses=addresses)
 
-    def _hear(self, store: Store, event: News, served: Served) -> None:
+    def _hear(self, store: Store, event: News, served: Served) -> str | None:
         if store.apply(event, served):
             self.touch()
+        return store.doubt
 
     def _hear_missing(self, store: Store) -> None:
-        if store.entries or not store.synced:
-            store.clear()
+        if store.clear():
             self.touch()
+
+
+def _is_of_account(account: str, entry: Entry) -> bool:
+    pod = entry.value
+    if not isinstance(pod, Workload):
+        return False
+    return f"{pod.namespace}/{pod.service_account}" == account
 
 
 def _iso(seconds: float) -> str:

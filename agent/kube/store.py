@@ -8,7 +8,7 @@ policies select them by, which the pods of one workload share.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -42,7 +42,11 @@ class Store:
     """What is in force of one resource; `synced` once the first list has come."""
 
     trim: Trim = whole
+    needs: Callable[[Entry], bool] | None = None
+    """What every true list has that once had it: the agent's pod, among its node's."""
     synced: bool = False
+    doubt: str | None = None
+    """Why the last list is not believed; what was known before it stays."""
     entries: dict[Key, Entry] = field(default_factory=dict)
     _listed: dict[Key, Entry] = field(default_factory=dict)
 
@@ -62,9 +66,16 @@ class Store:
             case Removed(key):
                 return self.entries.pop(key, None) is not None
 
-    def clear(self) -> None:
-        """There is no such resource, so there are none of it."""
-        self.entries, self.synced = {}, True
+    def clear(self) -> bool:
+        """
+        There is no such resource, so there are none of it: believed at once where none
+        was known, else when it is said again. Returns: whether anything may differ.
+        """
+        if self.entries and not self._is_doubted("the kind is not installed any more"):
+            return True
+        before = self.entries, self.synced, self.doubt
+        self.entries, self.synced, self.doubt = {}, True, None
+        return before != ({}, True, None)
 
     def _list(self, page: Listed, served: Served) -> bool:
         if page.is_first:
@@ -73,9 +84,35 @@ class Store:
             self._listed[item.key] = self._entry(item, served)
         if not page.is_last:
             return False
+        if not self._is_believed():
+            self._listed = {}
+            return True
         self.entries, self._listed = self._listed, {}
-        self.synced = True
+        self.synced, self.doubt = True, None
         return True
+
+    def _is_believed(self) -> bool:
+        """
+        Whether the list that has come may be true.
+
+        An API server whose data were lost or restored answers with an empty list. What
+        it says twice is so; that this process is not there is never so.
+        """
+        had = self.needs is not None and any(map(self.needs, self.entries.values()))
+        if self.needs and had and not any(map(self.needs, self._listed.values())):
+            self.doubt = "the list lacks this agent's own pod"
+            return False
+        if self._listed or not self.entries:
+            return True
+        return self._is_doubted("the list is empty")
+
+    def _is_doubted(self, why: str) -> bool:
+        """Whether the same was doubted before, and is believed now."""
+        text = f"{why}, and {len(self.entries)} objects were known"
+        if self.doubt == text:
+            return True
+        self.doubt = text
+        return False
 
     def _entry(self, item: Item, served: Served) -> Entry:
         entry = self._read(item, served)

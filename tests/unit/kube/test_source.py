@@ -101,6 +101,45 @@ async def test_an_hour_without_the_api_server(autojump_clock: MockClock) -> None
         assert sorted(run.pods) == ["late", "web"]
 
 
+async def test_an_api_server_that_lost_its_data(autojump_clock: MockClock) -> None:
+    """An empty list is asked for again, and reported; nothing goes before that."""
+    api = FakeApi()
+    api.put(PODS, pod("web", "n1"))
+    async with running(api) as run:
+        kept = dict(api.objects[PODS])
+        api.objects[PODS].clear()
+        api.failing[PODS] = Failure(FailureKind.EXPIRED, "gone")
+        api.cut()
+        await trio.sleep(0.1)
+        del api.failing[PODS]
+        await trio.sleep(3)
+        assert run.pods == {"web": None}
+        last = run.changes[-1]
+        assert not last.complete
+        said = "\n".join(map(str, last.problems))
+        assert "the list is empty, and 1 objects were known" in said
+        assert any("is not believed" in why for why in run.source.missing())
+        api.objects[PODS].update(kept)  # the backup is there
+        await trio.sleep(30)
+        assert run.pods == {"web": None}
+        assert run.changes[-1].complete
+        assert run.source.missing() == []
+
+
+async def test_a_list_that_stays_empty_is_believed(autojump_clock: MockClock) -> None:
+    api = FakeApi()
+    api.put(PODS, pod("web", "n1"))
+    async with running(api) as run:
+        api.objects[PODS].clear()
+        api.failing[PODS] = Failure(FailureKind.EXPIRED, "gone")
+        api.cut()
+        await trio.sleep(0.1)
+        del api.failing[PODS]
+        await trio.sleep(30)
+        assert run.pods == {}
+        assert run.changes[-1].complete
+
+
 async def test_a_burst_is_one_change(autojump_clock: MockClock) -> None:
     """A rollout of a thousand pods is not looked at a thousand times."""
     api = FakeApi()

@@ -232,11 +232,60 @@ class TestMerged:
             assert pod.node == "n2"
 
     def test_of_a_resource_that_is_gone(self) -> None:
-        """Nothing of it is left."""
+        """Nothing of it is left, once that is said again."""
         store = Store(own_pod)
         store.apply(Listed((item("web", 1),)), PODS)
-        store.clear()
-        assert (merged([store]), store.synced) == ({}, True)
+        assert store.clear()
+        assert merged([store])
+        assert "not installed any more, and 1 objects were known" in (store.doubt or "")
+        assert store.clear()
+        assert (merged([store]), store.synced, store.doubt) == ({}, True, None)
+        assert not store.clear()
+
+    def test_one_that_never_was_is_not_doubted(self) -> None:
+        store = Store(own_pod)
+        assert store.clear()
+        assert (store.synced, store.doubt) == (True, None)
+
+
+class TestDoubt:
+    """What an API server says that lost its data."""
+
+    def test_an_empty_list_is_believed_the_second_time(self) -> None:
+        store = Store(own_pod)
+        store.apply(Listed((item("a", 1), item("b", 2))), PODS)
+        store.apply(Listed(()), PODS)
+        assert len(store.entries) == 2
+        assert "the list is empty, and 2 objects were known" in (store.doubt or "")
+        store.apply(Listed(()), PODS)
+        assert (store.entries, store.doubt) == ({}, None)
+
+    def test_one_that_is_not_empty_ends_it(self) -> None:
+        store = Store(own_pod)
+        store.apply(Listed((item("a", 1), item("b", 2))), PODS)
+        store.apply(Listed(()), PODS)
+        store.apply(Listed((item("b", 2),)), PODS)
+        assert [key.name for key in store.entries] == ["b"]
+        assert store.doubt is None
+        store.apply(Listed(()), PODS)
+        assert store.doubt is not None
+
+    def test_the_first_list_may_be_empty(self) -> None:
+        store = Store(own_pod)
+        store.apply(Listed(()), PODS)
+        assert (store.synced, store.doubt) == (True, None)
+
+    def test_a_list_without_what_must_be_there_is_never_believed(self) -> None:
+        store = Store(own_pod, lambda e: e.key is not None and e.key.name == "agent")
+        store.apply(Listed((item("web", 1),)), PODS)  # no pod of an agent: a VM, say
+        assert store.doubt is None
+        store.apply(Listed((item("web", 1), item("agent", 2))), PODS)
+        for _ in range(3):
+            store.apply(Listed((item("other", 9),)), PODS)
+            assert "lacks this agent's own pod" in str(store.doubt)
+            assert sorted(key.name for key in store.entries) == ["agent", "web"]
+        store.apply(Listed((item("web", 1), item("agent", 2))), PODS)
+        assert store.doubt is None
 
 
 class TestRecorded:
