@@ -30,6 +30,7 @@ class Why(Enum):
     NOT_ACKNOWLEDGED = "not-acknowledged"
     NEVER_REPORTED = "never-reported"
     PRESENTED = "presented"
+    NOT_FETCHED = "not-fetched"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ is in `dependence`; `silence` is how long a node may be silent before it counts 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
 from cryptography import x509
 
@@ -25,12 +26,13 @@ from agent.identity.authority import (
     request_issuer,
 )
 from agent.identity.bundle import Anchor, Bundle
-from agent.identity.dependence import Need, lacking, relying
+from agent.identity.dependence import Need, Why, lacking, relying
 from agent.identity.issuer_files import IssuerFiles
 from agent.identity.key import PrivateKey
 from agent.identity.nodes import NodeRecords
 from agent.identity.probe import require_acceptable
 from agent.identity.spiffe import TrustDomain
+from agent.identity.spiffe_bundle import DEFAULT_REFRESH
 from agent.identity.state import (
     AuthorityRefused,
     AuthorityState,
@@ -39,6 +41,9 @@ from agent.identity.state import (
     mark_issuer,
 )
 from agent.identity.store import Change, Store
+
+# Our bundle asks to be read again after DEFAULT_REFRESH; one failure is allowed for.
+FEDERATED_WAIT: Final = 2 * DEFAULT_REFRESH
 
 
 class StillNeeded(AuthorityRefused):
@@ -296,11 +301,33 @@ def _require_known(
     """What is signed under an anchor that a node does not know, it would refuse."""
     if anchor is None or anchor == state.signing_anchor:
         return
-    records = NodeRecords(store.directory).load()
-    needs = lacking(records.values(), state.root(anchor.fingerprint), now, silence)
+    records, root = NodeRecords(store.directory).load(), state.root(anchor.fingerprint)
+    needs = (
+        *lacking(records.values(), root, now, silence),
+        *_not_fetched(state, root, now),
+    )
     if needs:
         raise StillNeeded(
             f"anchor {anchor.fingerprint} is not trusted everywhere yet", needs
+        )
+
+
+def _not_fetched(state: AuthorityState, root: Root, now: datetime) -> Iterator[Need]:
+    """
+    Foreign trust domains that may not have read our bundle since the anchor is in it.
+
+    They do not report that they have (SPIFFE Federation has no word for it), so the
+    gate is time: twice the refresh hint that our bundle gives. A domain that is locked
+    out could not read the next bundle either, once the endpoint's certificate moved.
+    """
+    if root.added is None or now >= (until := root.added + FEDERATED_WAIT):
+        return
+    for bundle in state.federated:
+        yield Need(
+            Why.NOT_FETCHED,
+            str(bundle.trust_domain),
+            f"may not have read our bundle since {root.added:%H:%M:%SZ}; it has at "
+            f"{until:%Y-%m-%dT%H:%M:%SZ}",
         )
 
 

@@ -23,8 +23,10 @@ from hypercorn.typing import Framework
 
 from agent.addresses import SocketAddress
 from agent.errors import PodlockError
+from agent.identity.chain import Chain
 from agent.identity.clock import Chance, chance, sleep_until
 from agent.identity.context import load_credential
+from agent.identity.credential import Credential
 from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Limits
 from agent.identity.issuance import Issuance
 from agent.identity.overview import StateView
@@ -86,6 +88,7 @@ class ServerCertificate:
     issuance: Issuance
     random: Chance
     context: ssl.SSLContext = field(init=False)
+    _credential: Credential | None = None
 
     def __post_init__(self) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -98,6 +101,7 @@ class ServerCertificate:
             now=self.issuance.clock(), serial=x509.random_serial_number()
         )
         load_credential(self.context, credential)
+        self._credential = credential
         svid = credential.svid
         due = renew_at(svid.not_before, svid.not_after, self.random())
         return max(due - self.issuance.clock(), retry_after(0, self.random()))
@@ -106,7 +110,9 @@ class ServerCertificate:
         """
         Renew after `pause`, then in time, for ever; new handshakes see it.
 
-        Also at once when the authority changes: its issuer may be tainted.
+        Also at once when its anchor has left or its issuer is tainted. Not when another
+        anchor signs from now on: who does not know that one yet, a foreign trust domain
+        that reads our bundle here, could never learn of it.
         """
         failures = 0
         while True:
@@ -124,13 +130,23 @@ class ServerCertificate:
         clock = self.issuance.clock
         async with trio.open_nursery() as nursery:
 
-            async def until_changed() -> None:
+            async def until_useless() -> None:
                 await self.issuance.changed()
+                while self._is_good():
+                    await self.issuance.changed()
                 nursery.cancel_scope.cancel()
 
-            nursery.start_soon(until_changed)
+            nursery.start_soon(until_useless)
             await sleep_until(clock() + pause, clock)
             nursery.cancel_scope.cancel()
+
+    def _is_good(self) -> bool:
+        """Whether what we present stands on an anchor that counts, and no taint."""
+        trust = self.issuance.trust
+        if self._credential is None:
+            return True  # none could be made; the pause is for that
+        chain = Chain.of_credential(self._credential, trust.bundle)
+        return chain.anchor is not None and trust.tainted.isdisjoint(chain.authorities)
 
 
 class _TlsConfig(Config):

@@ -36,10 +36,14 @@ class AuthorityRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """An anchor, and the version of the trust that first had it."""
+    """
+    An anchor, the version of the trust that first had it, and when that was; None for
+    one that an earlier release added.
+    """
 
     anchor: Anchor
     since: int
+    added: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class AuthorityState:
                 f"anchor {anchor.fingerprint}: valid from {anchor.not_before} to "
                 f"{anchor.not_after}, which is not now"
             )
-        root = Root(anchor, self.version + 1)
+        root = Root(anchor, self.version + 1, now)
         return self._next(now, roots=(*self.roots, root))
 
     def with_issuer(self, chain_pem: bytes, now: datetime) -> Self:

@@ -27,6 +27,7 @@ class InvalidState(InputError):
 class _RootDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     certificate: str
     since: Annotated[int, msgspec.Meta(ge=1)]
+    added: Moment | None = None
 
 
 class _MarkDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +64,8 @@ def format_state(state: AuthorityState) -> bytes:
         version=state.version,
         trust_domain=str(state.trust_domain),
         anchors=[
-            _RootDocument(_pem(root.anchor.der), root.since) for root in state.roots
+            _RootDocument(_pem(root.anchor.der), root.since, root.added)
+            for root in state.roots
         ],
         issuer=state.issuer_pem.decode() if state.issuer_pem else None,
         retiring=[_MarkDocument.of(mark) for mark in state.retiring],
@@ -101,7 +103,7 @@ def parse_state(content: bytes) -> AuthorityState:
 
 def _root(document: _RootDocument, domain: TrustDomain) -> Root:
     (anchor,) = Bundle.parse(domain, document.certificate.encode()).anchors
-    return Root(anchor, document.since)
+    return Root(anchor, document.since, document.added)
 
 
 def _pem(der: bytes) -> str:

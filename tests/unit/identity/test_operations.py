@@ -16,7 +16,7 @@ from agent.identity.dependence import Why
 from agent.identity.issuer_files import IssuerFiles
 from agent.identity.key import PrivateKey
 from agent.identity.nodes import NodeRecords
-from agent.identity.operations import StillNeeded
+from agent.identity.operations import FEDERATED_WAIT, StillNeeded
 from agent.identity.pem import CERTIFICATE, format_blocks
 from agent.identity.report import PeerTrust, Presented, TrustReport
 from agent.identity.spiffe import TrustDomain
@@ -29,6 +29,7 @@ from tests.unit.identity.parts import (
     anchor_at,
     authority_under,
     ders,
+    make_authority,
     signed_elsewhere,
 )
 
@@ -85,6 +86,27 @@ class TestRotation:
         report(store, peers=(peer,))
         assert operations.retire_anchor(store, old, NOW, DAY)[1] == ()
         assert [a.fingerprint for a in store.load().bundle.anchors] == [new]
+
+    def test_foreign_domains_are_waited_for(self, store: Store) -> None:
+        """Who reads our bundle by its refresh hint has the anchor before it signs."""
+        domain = TrustDomain("partner.example")
+        operations.federate(store, (make_authority(td=domain).bundle,), NOW)
+        new = operations.add_anchor(store, None, NOW).fingerprint
+        report(store)
+        soon, later = NOW + FEDERATED_WAIT / 2, NOW + FEDERATED_WAIT
+        with pytest.raises(StillNeeded, match=r"partner\.example: may not have") as no:
+            operations.promote_anchor(store, new, soon, DAY)
+        assert [need.why for need in no.value.needs] == [Why.NOT_FETCHED]
+        operations.promote_anchor(store, new, later, DAY)
+        assert signing(store) == new
+
+    def test_foreign_domains_are_not_waited_for_by_force(self, store: Store) -> None:
+        domain = TrustDomain("partner.example")
+        operations.federate(store, (make_authority(td=domain).bundle,), NOW)
+        new = operations.add_anchor(store, None, NOW).fingerprint
+        report(store)
+        operations.promote_anchor(store, new, NOW, DAY, force=True)
+        assert signing(store) == new
 
     def test_force_tells_what_it_breaks(self, store: Store) -> None:
         """The same list, afterwards."""

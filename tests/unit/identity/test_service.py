@@ -35,7 +35,9 @@ from tests.unit.identity.parts import (
     NOW,
     TD,
     VirtualClock,
+    anchor_at,
     at_work,
+    authority_under,
     credential_for,
     make_authority,
 )
@@ -137,6 +139,51 @@ async def test_renews_its_own_certificate(autojump_clock: MockClock) -> None:
         assert presented(keeper.context) == first
         issuance._authority = good
         await trio.sleep(300)
+        assert presented(keeper.context) != first
+        nursery.cancel_scope.cancel()
+
+
+async def test_its_own_certificate_moves_last(autojump_clock: MockClock) -> None:
+    """A foreign domain that knows the old anchor alone still reads our bundle here."""
+    old, new = make_authority(), authority_under(anchor_at(serial=0xC))
+    both = replace(old.bundle, anchors=(*old.bundle.anchors, *new.bundle.anchors))
+    issuance = at_work(old, clock=VirtualClock())
+    keeper = ServerCertificate(issuance, lambda: 0.5)
+    pause = keeper.renew()
+    first = presented(keeper.context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run, pause)
+        for signer, trust in (
+            (old, Trust(2, both)),
+            (new, Trust(3, both)),
+            (
+                new,
+                Trust(4, both, retiring=frozenset({old.bundle.anchors[0].fingerprint})),
+            ),
+        ):
+            issuance.replace(signer, trust)
+            await trio.sleep(60)
+            assert presented(keeper.context) == first
+        issuance.replace(new, Trust(5, new.bundle))
+        await trio.sleep(60)
+        second = presented(keeper.context)
+        assert second != first
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_tainted_certificate_moves_at_once(autojump_clock: MockClock) -> None:
+    old, new = make_authority(), authority_under(anchor_at(serial=0xC))
+    both = replace(old.bundle, anchors=(*old.bundle.anchors, *new.bundle.anchors))
+    issuance = at_work(old, clock=VirtualClock())
+    keeper = ServerCertificate(issuance, lambda: 0.5)
+    pause = keeper.renew()
+    first = presented(keeper.context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run, pause)
+        await trio.sleep(1)
+        tainted = frozenset({old.bundle.anchors[0].fingerprint})
+        issuance.replace(new, Trust(2, both, tainted=tainted))
+        await trio.sleep(1)
         assert presented(keeper.context) != first
         nursery.cancel_scope.cancel()
 
