@@ -63,7 +63,12 @@ async def _serve_with(config: Config, client: Client | None) -> None:
     async with trio.open_nursery() as nursery:
 
         def adopt(change: Change) -> None:
+            had_pods = pods.pods > 0
             pods.apply(change.objects.workloads)
+            if not pods.pods:
+                _warn_of_no_pods(config)
+            elif not had_pods:
+                log.info("pods known", count=pods.pods)
             for problem in change.problems:
                 log.warning("problem", object=problem.object, message=problem.message)
             if shared is not None:
@@ -84,6 +89,17 @@ async def _serve_with(config: Config, client: Client | None) -> None:
             state=running.view,
         )
         await nursery.start(start)
+
+
+def _warn_of_no_pods(config: Config) -> None:
+    """Each request will be refused, by reasons that seem to be about the caller."""
+    is_api = config.kubernetes.is_used
+    where = "the API server" if is_api else f"manifests, {config.manifests}"
+    log.warning(
+        "no pods known",
+        objects=where,
+        message="every request for a certificate is refused until there are some",
+    )
 
 
 async def _join(config: Config, client: Client | None) -> SharedState | None:

@@ -26,7 +26,11 @@ class NodeRegistry(Protocol):
     """What runs where, as the API server or the manifests have it."""
 
     def runs_on(self, node: str, identity: SpiffeId) -> bool:
-        """Whether an enrolled pod with this identity runs on the node."""
+        """Whether a pod with this identity runs on the node, in the mesh or not."""
+
+    @property
+    def pods(self) -> int:
+        """How many pods it knows, for who reads a refusal."""
 
 
 class SigningReason(Enum):
@@ -122,7 +126,10 @@ def _authorize(
         case NodeCaller(node):
             if not registry.runs_on(node, wanted):
                 reason = SigningReason.NOT_ON_NODE
-                message = f"{wanted}: no enrolled pod of it runs on node {node}"
+                message = (
+                    f"{wanted}: no pod of it runs on node {node}, by the objects that "
+                    f"the identity service knows ({registry.pods} pods)"
+                )
                 raise SigningRefused(reason, message, wanted)
         case WorkloadCaller(own):
             if wanted != own:

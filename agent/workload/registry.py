@@ -84,6 +84,11 @@ class Registry:
         self._compiled = Memo(self._book.compile)
         self._services = ServiceMemory()
 
+    @property
+    def pods(self) -> int:
+        """How many pods are known, on any node."""
+        return self._running.pods
+
     def runs_on(self, node: str, identity: SpiffeId) -> bool:
         """Whether `node` runs a pod that is `identity`; never by the host network."""
         return self._running.runs_on(node, identity)

@@ -19,6 +19,8 @@ class Running:
     def __init__(self, trust_domain: TrustDomain) -> None:
         self._trust_domain = trust_domain
         self._pods: frozenset[tuple[str, str, str]] = frozenset()
+        self.pods = 0
+        """How many there are, on any node."""
 
     def apply(self, workloads: Iterable[Workload]) -> None:
         """
@@ -27,11 +29,12 @@ class Running:
         One on the host's network has no identity. Nor has a static one: its node made
         the object, in whichever namespace it liked.
         """
-        self._pods = frozenset(
+        found = [
             (pod.node, pod.namespace, pod.service_account)
             for pod in workloads
             if pod.node and not (pod.host_network or pod.static or pod.finished)
-        )
+        ]
+        self._pods, self.pods = frozenset(found), len(found)
 
     def runs_on(self, node: str, identity: SpiffeId) -> bool:
         """Whether `node` runs a pod that is `identity`; never by the host network."""

@@ -76,3 +76,11 @@ def test_signs_for_the_pods_node_and_for_the_workload_itself(caller: Caller) -> 
 
     assert (issued.svid.spiffe_id, issued.svid.serial) == (API, 5)
     assert issued.chain_pem.endswith(AUTHORITY.chain_pem)
+
+
+def test_a_refusal_says_whose_objects_were_looked_at() -> None:
+    """Of an identity service without objects every refusal would be untrue."""
+    with pytest.raises(
+        SigningRefused, match=r"that the identity service knows \(3 pods"
+    ):
+        sign(NODE, request(BATCH))

@@ -41,3 +41,11 @@ def test_pods_that_need_no_certificate(gone: Workload) -> None:
     """On the host's network, static, finished, not scheduled yet."""
     assert not runs(gone)
     assert not runs(gone, node="")
+
+
+def test_how_many_there_are() -> None:
+    """A refusal says whose objects were looked at, and whether there are any."""
+    running = Running(TrustDomain("td"))
+    assert running.pods == 0
+    running.apply([pod("shop/web"), pod("shop/late", node=""), pod("shop/api")])
+    assert running.pods == 2
