@@ -20,6 +20,7 @@ from agent.app.trust_documents import (
     revocation_list,
 )
 from agent.app.verifier import document
+from agent.app.workload_rows import workloads
 from agent.config import Config
 from agent.dependencies import Dependency
 from agent.kube.export import manifests
@@ -127,39 +128,13 @@ class ControlReporter:
 
     def _workloads(self) -> documents.Workloads:
         control = self._control
-        found: list[documents.Workload] = []
-        peers = {peer.uid: peer for peer in control.view.directory.peers.values()}
-        for uid, pod in control.view.pods.items():
-            captured = uid in control.enrolled.captures
-            found.append(
-                {
-                    "uid": uid,
-                    "namespace": pod.namespace,
-                    "name": pod.name,
-                    "node": pod.node,
-                    "identity": str(pod.identity(control.config.trust_domain)),
-                    "addresses": [str(ip) for ip in pod.addresses],
-                    "state": "captured" if captured else "waiting",
-                    "reason": control.enrolled.waiting.get(uid),
-                }
-            )
-        for uid, peer in peers.items():
-            if uid in control.view.pods:
-                continue
-            namespace, _, name = peer.name.partition("/")
-            found.append(
-                {
-                    "uid": uid,
-                    "namespace": namespace,
-                    "name": name,
-                    "node": peer.node,
-                    "identity": str(peer.identity) if peer.meshed else None,
-                    "addresses": [str(ip) for ip in peer.addresses],
-                    "state": "remote" if peer.meshed else "outside",
-                    "reason": None,
-                }
-            )
-        return {"workloads": sorted(found, key=lambda w: (w["namespace"], w["name"]))}
+        return workloads(
+            control.view,
+            control.config.node,
+            control.config.trust_domain,
+            control.enrolled.captures.keys(),
+            control.enrolled.waiting,
+        )
 
     def _certificates(self) -> documents.Certificates:
         allegiance = self._control.allegiance

@@ -174,8 +174,11 @@ class Status(TypedDict):
     warnings: list[Problem]  # policies that are valid and change nothing
 
 
+WorkloadState = Literal["captured", "waiting", "refused", "remote", "outside"]
+
+
 class Workload(TypedDict):
-    """`reason` says why a pod is not captured, where it is not."""
+    """`reason` says why a pod is not captured, where it is not, and what is wrong."""
 
     uid: str
     namespace: str
@@ -183,12 +186,15 @@ class Workload(TypedDict):
     node: str | None
     identity: str | None
     addresses: list[str]
-    state: Literal["captured", "waiting", "refused", "remote", "outside"]
+    state: WorkloadState
     reason: str | None
 
 
 class Workloads(TypedDict):
+    """`counts` are of all of them by state, whatever a filter keeps."""
+
     workloads: list[Workload]
+    counts: dict[str, int]
 
 
 class Certificate(TypedDict):

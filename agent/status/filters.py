@@ -89,6 +89,7 @@ FILTERS: Final[dict[Name, dict[str, Filter]]] = {
         "namespace": _field("namespace"),
         "identity": _field("identity"),
         "state": _field("state", *_WORKLOAD_STATES),
+        "node": _field("node"),
     },
     "certificates": {
         "identity": _field("identity", catalogue="identity"),

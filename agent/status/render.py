@@ -153,7 +153,9 @@ def _workloads(document: Document, _now: float) -> RenderableType:
         for each in document["workloads"]
     )
     columns = ("workload", "state", "node", "addresses", "identity", "reason")
-    return or_none(table(columns, rows), "workloads")
+    counts = ", ".join(f"{n} {state}" for state, n in document["counts"].items())
+    listed = or_none(table(columns, rows), "workloads")
+    return Group(listed, Text(), Text(counts, style="dim"))
 
 
 def _policies(document: Document, _now: float) -> RenderableType:

@@ -104,7 +104,7 @@ def test_a_name_that_nothing_has(
     """2, and what was probably meant; nothing that could pass for an answer."""
     unknown = "workload wbe: no workload has this name; do you mean shop/web?"
     filtered = {"shown": 0, "of": 41, "unknown": [unknown]}
-    agent.document = {"workloads": [], "filtered": filtered}
+    agent.document = {"workloads": [], "counts": {}, "filtered": filtered}
 
     result = type_("workloads", "--socket", "/s", "wbe", *words)
 
@@ -116,7 +116,7 @@ def test_a_name_that_nothing_has(
 def test_what_a_filter_kept(type_: Type, agent: FakeAgent) -> None:
     """A footer; also where nothing is left."""
     filtered: dict[str, Any] = {"shown": 0, "of": 41, "unknown": []}
-    agent.document = {"workloads": [], "filtered": filtered}
+    agent.document = {"workloads": [], "counts": {}, "filtered": filtered}
 
     result = type_("workloads", "--socket", "/s", "--state", "waiting")
 

@@ -80,7 +80,6 @@ def test_signs_for_the_pods_node_and_for_the_workload_itself(caller: Caller) -> 
 
 def test_a_refusal_says_whose_objects_were_looked_at() -> None:
     """Of an identity service without objects every refusal would be untrue."""
-    with pytest.raises(
-        SigningRefused, match=r"that the identity service knows \(3 pods"
-    ):
-        sign(NODE, request(BATCH))
+    text = r"the identity service knows \(3 pods"
+    with pytest.raises(SigningRefused, match=text):
+        authorize_request(TD, REGISTRY, NODE, request(BATCH))

@@ -140,7 +140,8 @@ def workloads() -> dict[str, Any]:
         }
 
     missing = "/run/netns/api: no such file"
-    return {"workloads": [one("web", "captured"), one("api", "refused", missing)]}
+    rows = [one("web", "captured"), one("api", "refused", missing)]
+    return {"workloads": rows, "counts": {"captured": 1, "refused": 1}}
 
 
 def certificates() -> dict[str, Any]:

@@ -170,7 +170,7 @@ class TestDocuments:
     @pytest.mark.parametrize(
         ("name", "document"),
         [
-            ("workloads", {"workloads": []}),
+            ("workloads", {"workloads": [], "counts": {}}),
             ("policies", {"policies": []}),
             ("connections", {"open": [], "recent": [], "counts": {}}),
             ("events", {"events": [], "dropped": 3}),
