@@ -120,7 +120,9 @@ class Worker:
             self._contact,
             nursery,
         )
-        self._plaintext = InboundPlaintext(self._register, dialer, self._path)
+        self._plaintext = InboundPlaintext(
+            self._register, dialer, self._path, self._world
+        )
         self._recall = Recall(
             self._tunnels,
             lambda identity: self._contexts.current(identity) is not None,

@@ -33,8 +33,13 @@ from agent.workload.directory import Endpoint, VirtualService
 class PeerRefused(Refused):
     """The destination's agent answered our CONNECT with something else than 200."""
 
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
 
 RENAME_SECONDS: Final = 2.0
+DENIED: Final = 401
 ANSWERS = {
     400: "the destination's agent does not know this address (400)",
     401: "the destination's policy does not permit it (401)",
@@ -132,7 +137,12 @@ class Outbound:
         client: ClientAddress,
     ) -> None:
         request = ConnectRequest(str(to.delivery), format_forwarded(client))
-        stream = await self._ask(live, to, request, sock)
+        try:
+            stream = await self._ask(live, to, request, sock)
+        except PeerRefused as refused:
+            if refused.status != DENIED:
+                raise
+            raise PeerRefused(DENIED, f"{refused}; {_where_to_ask(live, to)}") from None
         live.stream = stream
         with stream.aborting():
             live.opened()
@@ -214,7 +224,7 @@ class Outbound:
             status = await self._answer(stream)
             if status != 200:
                 text = ANSWERS.get(status, f"the destination's agent answered {status}")
-                raise PeerRefused(text)
+                raise PeerRefused(status, text)
         live.session.advance(State.AUTHORIZED)
         return stream
 
@@ -224,6 +234,16 @@ class Outbound:
         with trio.move_on_after(seconds):
             return await stream.answer()
         raise CannotTunnel(f"no answer to the CONNECT within {seconds:g} s")
+
+
+def _where_to_ask(live: LiveConnection, to: ToPeer) -> str:
+    """
+    The rule is known to the destination's node alone, which does not disclose it: a
+    client learns that it is denied, not by what.
+    """
+    port = to.delivery.port
+    command = f"podlock authz check --from {live.pod.name} --to {to.peer.name}"
+    return f"on node {to.peer.node or 'unknown'}: `{command} --port {port}`"
 
 
 def _own(pod: LocalPod, peer: SocketAddress, version: int) -> ClientAddress:

@@ -16,6 +16,7 @@ from agent.proxy.relay import relay
 from agent.proxy.routing import RESERVED_PORTS
 from agent.proxy.session import End, State
 from agent.proxy.sockets import closing
+from agent.proxy.world import World
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +26,7 @@ class InboundPlaintext:
     register: Register
     dialer: Dialer
     path: DataPath
+    world: World
 
     async def serve(
         self, pod: LocalPod, sock: socket.socket, peer: SocketAddress
@@ -36,7 +38,7 @@ class InboundPlaintext:
             pod,
             "inbound",
             "plaintext",
-            End(str(peer)),
+            End(str(peer), self.world.name_at(peer.ip)),
             End(str(to), pod.name, str(pod.identity)),
         )
 

@@ -74,6 +74,11 @@ class World:
             raise NotYet("control has not told yet who is in the mesh")
         return self.directory
 
+    def name_at(self, ip: IPAddress) -> str | None:
+        """The pod that holds an address, whoever it says it is; None for none."""
+        peer = self.directory.peer_at(ip) if self.directory else None
+        return peer.name if peer else None
+
     def name_of(self, identity: SpiffeId, ip: IPAddress) -> str | None:
         """
         What to call a peer: its pod if the directory knows it under this identity at

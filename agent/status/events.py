@@ -63,6 +63,31 @@ KINDS: Final = (
 MAX_MESSAGE_CHARACTERS: Final = 1000
 
 
+# Kinds of which many come by one cause, and for how long they count as one.
+GROUPED: Final = frozenset({"tunnel-broken", "tunnel-recalled"})
+GROUP_SECONDS: Final = 5.0
+NAMES_TOLD: Final = 5
+
+
+@dataclass(slots=True)
+class _Group:
+    """An event, and the like ones since."""
+
+    event: Event
+    message: str
+    began: float
+    more: int = 0
+    names: dict[str, None] = field(default_factory=dict)
+
+    def add(self, name: str) -> None:
+        """One more, of this object."""
+        self.more += 1
+        if name != self.event["object"] and len(self.names) < NAMES_TOLD:
+            self.names[name] = None
+        others = f", of {', '.join(self.names)}" if self.names else ""
+        self.event["message"] = f"{self.message} (and {self.more} more{others})"
+
+
 @dataclass(slots=True)
 class EventRing:
     """The latest `limit` events, and how many older ones made room."""
@@ -70,15 +95,31 @@ class EventRing:
     limit: int = RECENT_EVENTS
     dropped: int = 0
     _events: deque[Event] = field(default_factory=deque)
+    _groups: dict[str, _Group] = field(default_factory=dict)
 
     # `object` is the key that the document has, so the parameter has it too.
     def add(self, kind: str, object: str, message: str, now: float) -> None:
-        """Note one event at `now` (Unix seconds)."""
+        """
+        Note one event at `now` (Unix seconds).
+
+        Of a kind in GROUPED, what follows within GROUP_SECONDS adds to the first one:
+        the tunnels that one restart breaks are one event, and hide no other.
+        """
         if len(message) > MAX_MESSAGE_CHARACTERS:
             message = message[:MAX_MESSAGE_CHARACTERS] + "..."
-        self._events.append(
-            {"time": iso(now), "kind": kind, "object": object, "message": message}
-        )
+        group = self._groups.get(kind)
+        if group is not None and 0 <= now - group.began <= GROUP_SECONDS:
+            group.add(object)
+            return
+        event: Event = {
+            "time": iso(now),
+            "kind": kind,
+            "object": object,
+            "message": message,
+        }
+        if kind in GROUPED:
+            self._groups[kind] = _Group(event, message, now)
+        self._events.append(event)
         while len(self._events) > self.limit:
             self._events.popleft()
             self.dropped += 1

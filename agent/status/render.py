@@ -11,7 +11,17 @@ from rich.text import Text
 
 from agent.status.certificates import certificates
 from agent.status.documents import Name
-from agent.status.tables import cell, or_none, plain, short, size, span, table, when
+from agent.status.tables import (
+    cell,
+    lasted,
+    or_none,
+    plain,
+    short,
+    size,
+    span,
+    table,
+    when,
+)
 
 Document = Mapping[str, Any]
 
@@ -193,12 +203,13 @@ def _istio_rules(rules: Mapping[str, Any] | None) -> Iterable[tuple[str, str]]:
 
 
 def _connections(document: Document, now: float) -> RenderableType:
-    latest_first = [*document["open"], *reversed(document["recent"])]
+    # As every list here: the latest is the last, next to the prompt.
+    in_order = [*document["recent"], *document["open"]]
     columns = (
-        *("when", "outcome", "from", "to", "via"),
+        *("when", "for", "outcome", "from", "to", "via"),
         *("peer", "anchor", "sent", "received", "reason"),
     )
-    rows = (_connection(each, now) for each in latest_first)
+    rows = (_connection(each, now) for each in in_order)
     counts = ", ".join(f"{n} {plain(key)}" for key, n in document["counts"].items())
     listed = or_none(table(columns, rows), "connections")
     return Group(listed, Text(), Text(counts, style="dim"))
@@ -207,7 +218,8 @@ def _connections(document: Document, now: float) -> RenderableType:
 def _connection(each: Mapping[str, Any], now: float) -> tuple[object, ...]:
     return (
         when(each["closed"] or each["opened"], now),
-        each["outcome"],
+        lasted(each["opened"], each["closed"], now),
+        ending(each),
         _end(each["source"]),
         _end(each["destination"]),
         f"{each['direction']} {each['path']}",
@@ -217,6 +229,13 @@ def _connection(each: Mapping[str, Any], now: float) -> tuple[object, ...]:
         size(each["received_bytes"]),
         _reason(each),
     )
+
+
+def ending(each: Mapping[str, Any]) -> str:
+    """Refused after it had opened: a change of policy or of trust ended it."""
+    if each["outcome"] == "refused" and each["opened"]:
+        return "revoked"
+    return str(each["outcome"])
 
 
 def _end(end: Mapping[str, Any]) -> str:

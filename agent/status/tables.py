@@ -49,6 +49,14 @@ def when(time: str | None, now: float) -> str:
     return f"in {span(ahead)}" if ahead > 0 else f"{span(ahead)} ago"
 
 
+def lasted(begin: str | None, end: str | None, now: float) -> str:
+    """`12s` from one ISO 8601 time to another, or until now; `-` without a begin."""
+    if begin is None:
+        return "-"
+    until = datetime.fromisoformat(end).timestamp() if end else now
+    return span(until - datetime.fromisoformat(begin).timestamp())
+
+
 def plain(value: object) -> str:
     """Text that does to a terminal what text does; `-` for what is unknown."""
     if value is None or value == "":

@@ -14,7 +14,8 @@ from agent.status import flows
 from agent.status.documents import Name
 from agent.status.events import EventRing
 from agent.status.ledger import ConnectionLedger
-from agent.status.render import render
+from agent.status.render import ending, render
+from agent.status.tables import lasted
 from agent.workload.connection import ConnectionChanged
 
 from .samples import (
@@ -179,3 +180,19 @@ class TestDocuments:
     def test_nothing_is_said_to_be_nothing(self, name: Name, document: Any) -> None:
         """An empty list is a sentence, not an empty screen."""
         assert f"no {name}" in shown(name, document)
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed", "outcome", "expected"),
+    [
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:17Z", "refused", ("12s", "revoked")),
+        (None, "2026-01-02T03:04:17Z", "refused", ("-", "refused")),
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:06Z", "closed", ("1s", "closed")),
+    ],
+)
+def test_how_long_a_connection_lasted_and_how_it_ended(
+    opened: str | None, closed: str, outcome: str, expected: tuple[str, str]
+) -> None:
+    """One that lived and lost its permit is no connection that never opened."""
+    row = {"opened": opened, "closed": closed, "outcome": outcome}
+    assert (lasted(opened, closed, 0.0), ending(row)) == expected
