@@ -18,6 +18,7 @@ import msgspec
 
 from agent.cli.group import USAGE, fail
 from agent.cli.options import PATH, as_json, with_config
+from agent.cli.output import echo_block
 from agent.status.documents import NAMES, Name
 from agent.status.filters import FILTERS, POSITIONAL, Filter
 
@@ -88,7 +89,7 @@ def _option(key: str, accepted: Filter) -> Callable[[Any], Any]:
 def _show(name: Name, document: dict[str, Any], *, as_json: bool, clear: bool) -> None:
     if as_json:
         text = msgspec.json.format(msgspec.json.encode(document), indent=2)
-        click.echo(text)
+        echo_block(text.decode())
         return
     from agent.status.render import render
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-import msgspec
 
 from agent.addresses import InvalidAddress, parse_ip
 from agent.cli.group import USAGE, fail
 from agent.cli.options import PATH, as_json, read, with_config
+from agent.cli.output import echo, echo_block, echo_json
 from agent.errors import PodlockError
 
 if TYPE_CHECKING:
@@ -320,12 +320,12 @@ def _address(text: str | None) -> IPAddress | None:
 
 def _warn(problems: Any) -> None:
     for problem in problems:
-        click.echo(f"podlock: warning: {problem}", err=True)
+        echo(f"podlock: warning: {problem}", err=True)
 
 
 def _print(document: Any, lines: Any, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+        echo_json(document)
         return
     for line in lines:
-        click.echo(line)
+        echo_block(line)

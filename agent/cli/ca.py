@@ -26,6 +26,7 @@ from agent.cli.options import (
     trust_domain_option,
     with_config,
 )
+from agent.cli.output import echo
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -101,10 +102,10 @@ def init(anchor: Path | None, as_json: bool, **names: Any) -> None:
     if as_json:
         print_json({"directory": str(place.store.directory), "version": state.version})
         return
-    click.echo(f"{place.store.directory}: a new authority of {domain}")
+    echo(f"{place.store.directory}: a new authority of {domain}")
     if state.issuer_pem is None:
-        click.echo("next: podlock ca rotate-issuer --csr FILE, and have it signed")
-    click.echo(f"agents need {place.store.directory / BUNDLE} and a token each")
+        echo("next: podlock ca rotate-issuer --csr FILE, and have it signed")
+    echo(f"agents need {place.store.directory / BUNDLE} and a token each")
 
 
 @ca.command()
@@ -326,7 +327,7 @@ def forget_node(node: str, as_json: bool, **names: Any) -> int:
     place = place_of(**names)
     place.store.load()
     if not NodeRecords(place.store.directory).forget(node):
-        click.echo(f"podlock: error: node {node}: is not known", err=True)
+        echo(f"podlock: error: node {node}: is not known", err=True)
         return FAILED
     _done(place, as_json, f"node {node} is forgotten")
     return 0
@@ -366,6 +367,6 @@ def _done(place: Place, as_json: bool, text: str, **facts: Any) -> None:
     if as_json:
         print_json({"version": version, "message": text, **facts})
         return
-    click.echo(f"{text} (version {version})")
+    echo(f"{text} (version {version})")
     for broken in facts.get("broke", ()):
-        click.echo(f"  broke {broken}")
+        echo(f"  broke {broken}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import click
 import msgspec
 
+from agent.cli.output import echo, echo_block
 from agent.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,42 +24,42 @@ class UnknownAnchor(InputError):
 def print_json(document: Any) -> None:
     """Any document, for programs."""
     encoded = msgspec.json.encode(document)
-    click.echo(msgspec.json.format(encoded, indent=2))
+    echo_block(msgspec.json.format(encoded, indent=2).decode())
 
 
 def print_state(state: StateView) -> None:
     """The authority, for people."""
-    click.echo(f"trust domain  {state.trust_domain}, version {state.version}")
+    echo(f"trust domain  {state.trust_domain}, version {state.version}")
     for problem in state.problems:
-        click.echo(f"problem       {problem}")
+        echo(f"problem       {problem}")
     if state.issuer is None:
-        click.echo("issuer        none: nothing can be signed")
+        echo("issuer        none: nothing can be signed")
     else:
         issuer = state.issuer
         key = "" if issuer.key_here else ", key elsewhere"
         until = issuer.not_after.strftime(_DAY)
-        click.echo(f"issuer        {issuer.subject}, until {until}{key}")
-        click.echo(f"              {issuer.fingerprint}")
+        echo(f"issuer        {issuer.subject}, until {until}{key}")
+        echo(f"              {issuer.fingerprint}")
     if state.request_waits:
-        click.echo("request       waits for its certificate (rotate-issuer)")
+        echo("request       waits for its certificate (rotate-issuer)")
     for anchor in state.anchors:
         _print_anchor(anchor)
     for word, marks in (("retiring", state.retiring), ("tainted", state.tainted)):
         for mark in marks:
-            click.echo(f"{word:<14}{mark.kind} {mark.subject}")
-            click.echo(f"              {mark.fingerprint}")
+            echo(f"{word:<14}{mark.kind} {mark.subject}")
+            echo(f"              {mark.fingerprint}")
     for domain in state.federated:
         _print_federated(domain)
     for node in state.nodes:
         heard = node.heard_at.strftime(_SECOND) if node.heard_at else "never"
         behind = "" if node.current else f", not version {state.version}"
-        click.echo(
+        echo(
             f"node          {node.node}: version {node.version or 'unknown'}{behind}, "
             f"{node.identities} identities, {node.connections} connections, "
             f"heard {heard}"
         )
     for name, count in sorted(state.counters.items()):
-        click.echo(f"count         {name} {count}")
+        echo(f"count         {name} {count}")
 
 
 def print_verdict(state: StateView, prefix: str, *, as_json: bool) -> int:
@@ -76,9 +76,9 @@ def print_verdict(state: StateView, prefix: str, *, as_json: bool) -> int:
     if as_json:
         print_json(anchor)
     elif anchor.may_retire:
-        click.echo(f"yes: nothing needs anchor {anchor.fingerprint}")
+        echo(f"yes: nothing needs anchor {anchor.fingerprint}")
     else:
-        click.echo(f"not yet: anchor {anchor.fingerprint} is needed by")
+        echo(f"not yet: anchor {anchor.fingerprint} is needed by")
         _print_needs(anchor)
     return 0 if anchor.may_retire else NOT_YET
 
@@ -86,22 +86,22 @@ def print_verdict(state: StateView, prefix: str, *, as_json: bool) -> int:
 def _print_anchor(anchor: AnchorView) -> None:
     key = "key here" if anchor.key_here else "key elsewhere"
     until = anchor.not_after.strftime(_DAY)
-    click.echo(f"anchor        {anchor.subject}, {anchor.role}, until {until}, {key}")
-    click.echo(f"              {anchor.fingerprint}")
+    echo(f"anchor        {anchor.subject}, {anchor.role}, until {until}, {key}")
+    echo(f"              {anchor.fingerprint}")
     if anchor.role != "signing":
         answer = "may be retired" if anchor.may_retire else "is needed by"
-        click.echo(f"              {answer}")
+        echo(f"              {answer}")
         _print_needs(anchor)
 
 
 def _print_federated(domain: FederatedView) -> None:
-    click.echo(f"federated     {domain.trust_domain}")
+    echo(f"federated     {domain.trust_domain}")
     for fingerprint in domain.anchors:
-        click.echo(f"              {fingerprint}")
+        echo(f"              {fingerprint}")
 
 
 def _print_needs(anchor: AnchorView) -> None:
     for need in anchor.needed_by:
-        click.echo(f"                {need.subject}: {need.detail}")
+        echo(f"                {need.subject}: {need.detail}")
     if not anchor.needed_by and not anchor.may_retire:
-        click.echo("                everyone: it is the only one")
+        echo("                everyone: it is the only one")

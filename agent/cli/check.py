@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from agent.cli.options import PATH, as_json, read, with_config
+from agent.cli.output import echo, echo_json
 
 if TYPE_CHECKING:
     from agent.findings import Finding
@@ -72,13 +72,13 @@ def _running(
         )
         return not found
     for note in more:
-        click.echo(f"note: {note}")
+        echo(f"note: {note}")
     for each in warnings:
-        click.echo(f"warning: {_line(each)}")
+        echo(f"warning: {_line(each)}")
     for each in found:
-        click.echo(_line(each))
+        echo(_line(each))
     count = f", {len(warnings)} warnings" if warnings else ""
-    click.echo((f"{len(found)} findings" if found else "nothing is wrong") + count)
+    echo((f"{len(found)} findings" if found else "nothing is wrong") + count)
     return not found
 
 
@@ -135,9 +135,9 @@ def _before(file: Path | None, settings: tuple[str, ...], *, as_json: bool) -> b
 def _print_findings(found: Sequence[Finding]) -> None:
     for each in found:
         mark = "ok " if each.is_well else "BAD"
-        click.echo(f"{mark} {each.subject}: {each.message}")
+        echo(f"{mark} {each.subject}: {each.message}")
         if each.advice:
-            click.echo(f"    {each.advice}")
+            echo(f"    {each.advice}")
 
 
 def _as_document(finding: Finding) -> dict[str, object]:
@@ -150,4 +150,4 @@ def _as_document(finding: Finding) -> dict[str, object]:
 
 
 def _print_json(document: object) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+    echo_json(document)

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from agent.cli.output import echo_block
 from agent.config import ConfigError
 from agent.errors import PodlockError
 
@@ -38,7 +39,7 @@ class PodlockGroup(click.Group):
             sys.exit(USAGE)
         except click.UsageError as error:
             if error.ctx is not None:
-                click.echo(error.ctx.get_usage(), err=True)
+                echo_block(error.ctx.get_usage(), err=True)
             fail(USAGE, error.format_message())
         except click.ClickException as error:
             fail(FAILED, error.format_message())
@@ -57,7 +58,7 @@ class PodlockGroup(click.Group):
 def fail(code: int, *messages: str) -> NoReturn:
     """Print each message as an error and leave with `code`."""
     for message in messages:
-        click.echo(f"podlock: error: {message}", err=True)
+        echo_block(f"podlock: error: {message}", err=True)
     sys.exit(code)
 
 

@@ -18,6 +18,7 @@ from agent.cli.options import (
     trust_domain_option,
     with_config,
 )
+from agent.cli.output import echo
 
 if TYPE_CHECKING:
     from agent.identity.token import Caller
@@ -85,7 +86,7 @@ def create_token(
     token = issue_token(
         store.token_key(), domain, caller, now=now, ttl=ttl, single_use=single_use
     )
-    click.echo(token)
+    echo(token)
 
 
 def _caller(node: str | None, workload: str | None, admin: bool) -> Caller:

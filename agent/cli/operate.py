@@ -10,6 +10,7 @@ import click
 
 from agent import __version__
 from agent.cli.options import PATH, read, with_config
+from agent.cli.output import echo
 
 
 @click.command()
@@ -52,10 +53,10 @@ def remove(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
     from agent import app
 
     app.remove_redirect(config, force=force)
-    click.echo(f"removed {config.redirect.pins}: pods now talk past Podlock")
+    echo(f"removed {config.redirect.pins}: pods now talk past Podlock")
 
 
 @click.command()
 def version() -> None:
     """The version of this program."""
-    click.echo(f"podlock {__version__}")
+    echo(f"podlock {__version__}")

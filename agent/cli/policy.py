@@ -14,6 +14,7 @@ import click
 
 from agent.cli.group import FAILED
 from agent.cli.options import PATH, read, with_config
+from agent.cli.output import echo, echo_block
 
 SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
@@ -50,11 +51,11 @@ def validate(
                 raise click.ClickException(f"{manifest}: {error.strerror}") from error
     found = judge(files, setting.trust_domain, setting.defaults)
     for problem in found.errors:
-        click.echo(f"error: {problem}")
+        echo(f"error: {problem}")
     for problem in found.warnings:
-        click.echo(f"warning: {problem}")
+        echo(f"warning: {problem}")
     count = len(found.errors), len(found.warnings)
-    click.echo(f"{found.objects} objects, {count[0]} errors, {count[1]} warnings")
+    echo(f"{found.objects} objects, {count[0]} errors, {count[1]} warnings")
     return FAILED if found.errors or (strict and found.warnings) else 0
 
 
@@ -63,7 +64,7 @@ def crds() -> None:
     """Print the CustomResourceDefinitions of the policy kinds, for kubectl apply."""
     from agent.kube.validate import definitions_as_yaml
 
-    click.echo("---\n".join(definitions_as_yaml().values()), nl=False)
+    echo_block("---\n".join(definitions_as_yaml().values()), nl=False)
 
 
 def _files(path: Path) -> list[Path]:

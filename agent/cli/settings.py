@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import yaml
 
 from agent.cli.options import as_json, read, with_config
+from agent.cli.output import echo, echo_block, echo_json
 
 
 @click.group()
@@ -27,10 +27,10 @@ def show(file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
     """The effective settings, and where each came from."""
     document = read(file, settings).document()
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+        echo_json(document)
     else:
         for line in _lines(document["values"], document["origins"]):
-            click.echo(line)
+            echo_block(line)
 
 
 @config.command()
@@ -38,7 +38,7 @@ def show(file: Path | None, settings: tuple[str, ...], as_json: bool) -> None:
 def check(file: Path | None, settings: tuple[str, ...]) -> None:
     """Nothing but an exit code, and the first mistake if there is one."""
     read(file, settings)
-    click.echo("valid")
+    echo("valid")
 
 
 def _lines(

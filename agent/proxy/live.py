@@ -191,7 +191,7 @@ class Register:
             self._live.discard(live)
             self._ended.set()
             self._forget(live.pod.uid, live.session.direction)
-            self._report(live.session, failure)
+            self._report(live, failure)
 
     def _forget(self, uid: str, direction: Direction) -> None:
         self._of_pod[uid, direction] -= 1
@@ -249,7 +249,8 @@ class Register:
             Incident(kind="audit", object=live.pod.name, message=message, time=now)
         )
 
-    def _report(self, session: Session, failure: BaseException | None) -> None:
+    def _report(self, live: LiveConnection, failure: BaseException | None) -> None:
+        session = live.session
         reason = None if failure is None else str(failure) or type(failure).__name__
         if isinstance(failure, Denied):
             session.rule = failure.rule
@@ -262,7 +263,14 @@ class Register:
             text = reason or "ended before it was relayed"
             message = session.refuse("refused" if refused else "failed", text, now)
         self.tell(message)
-        _log_line(session, message, reason)
+        if reason is None:
+            _log_line(session, message, reason, 0)
+            return
+        # A peer that is refused may come again as fast as it can.
+        quota = self._quotas.setdefault(("log", live.pod.name), Quota())
+        silenced = quota.take(now)
+        if silenced is not None:
+            _log_line(session, message, reason, silenced)
 
 
 def _audited_by(permit: Permit) -> str | None:
@@ -270,9 +278,12 @@ def _audited_by(permit: Permit) -> str | None:
     return permit.would_deny[0].rule if permit.would_deny else None
 
 
-def _log_line(session: Session, message: Message, reason: str | None) -> None:
+def _log_line(
+    session: Session, message: Message, reason: str | None, silenced: int
+) -> None:
     """
-    One line per connection, at its end: a warning when it did not end in order.
+    One line per connection, at its end: a warning when it did not end in order. Of one
+    pod so many a second; `silenced` is how many before it were not written.
 
     In order it is `debug`: to write a line costs as much as to set up a connection,
     and the status socket tells the same.
@@ -290,4 +301,6 @@ def _log_line(session: Session, message: Message, reason: str | None) -> None:
     if reason is None:
         log.debug("connection closed", **facts)
     else:
+        if silenced:
+            facts["not_logged"] = silenced
         log.warning("connection closed", reason=reason, rule=session.rule, **facts)

@@ -15,6 +15,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from agent.printable import escaped
+
 _GOOD: Final = frozenset({"captured", "open", "valid", "current", "ready", "trusted"})
 _BAD: Final = frozenset(
     {"refused", "failed", "expired", "not ready", "tainted", "outdated"}
@@ -61,10 +63,7 @@ def plain(value: object) -> str:
     """Text that does to a terminal what text does; `-` for what is unknown."""
     if value is None or value == "":
         return "-"
-    text = str(value)
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
+    return escaped(str(value))
 
 
 def short(fingerprint: str | None) -> str:

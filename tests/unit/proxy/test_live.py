@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from agent.addresses import parse_ip
 from agent.errors import PeerError
@@ -20,7 +21,7 @@ from agent.policy.rule import (
     InboundPolicy,
     PortPolicy,
 )
-from agent.proxy.live import LiveConnection, Register
+from agent.proxy.live import INCIDENTS_PER_SECOND, LiveConnection, Register
 from agent.proxy.pod import LocalPod
 from agent.proxy.session import End, State
 from agent.workload.connection import (
@@ -227,3 +228,18 @@ def test_a_flood_of_incidents_is_summed_up() -> None:
     now[0] = 101.0
     register.incident("tunnel-refused", "shop/api", "garbage")
     assert "30 more" in getattr(told[-1], "message", "")
+
+
+async def test_a_flood_of_refusals_does_not_fill_the_log() -> None:
+    """Each is told to control; the log has some a second, and how many it left out."""
+    bench = Bench(admits(WEB))
+    now = 100.0
+    bench.register = Register(0, bench.told.append, lambda: now)
+    with capture_logs() as lines:
+        for _ in range(500):
+            await bench.relay(bench.begin(), BATCH)
+        assert len(bench.told) == 500
+        assert len(lines) == INCIDENTS_PER_SECOND
+        now += 1
+        await bench.relay(bench.begin(), BATCH)
+    assert lines[-1]["not_logged"] == 500 - INCIDENTS_PER_SECOND

@@ -51,7 +51,7 @@ class TestHostileText:
         ring.add("tls-failed", "[red]pod[/red]", "\x1b[2Jgone", NOW)
 
         assert "[red]pod[/red]" in shown("events", ring.document())
-        assert "\\x1b[2Jgone" in shown("events", ring.document())
+        assert "\\u001b[2Jgone" in shown("events", ring.document())
 
 
 class TestDocuments:
