@@ -7,6 +7,7 @@ or `podlock run` on the same directory follows within a second or two.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from agent.cli.options import (
     with_config,
 )
 from agent.cli.output import echo
+from agent.errors import about
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -97,7 +99,9 @@ def init(anchor: Path | None, as_json: bool, **names: Any) -> None:
     if anchor is None:
         initialize(place.store, domain, place.now)
     else:
-        initialize_under(place.store, domain, read_file(anchor))
+        pem = read_file(anchor)
+        with about(anchor):
+            initialize_under(place.store, domain, pem)
     state = place.store.load()
     if as_json:
         print_json({"directory": str(place.store.directory), "version": state.version})
@@ -179,13 +183,11 @@ def rotate_issuer(
         _done(place, as_json, f"{csr}: have it signed, then --certificate FILE")
         return
     if certificate is not None:
-        operations.install_issuer(
-            place.store,
-            read_file(certificate),
-            place.now,
-            place.silence,
-            force=force,
-        )
+        pem = read_file(certificate)
+        with about(certificate):
+            operations.install_issuer(
+                place.store, pem, place.now, place.silence, force=force
+            )
     else:
         operations.rotate_issuer(place.store, place.now, lifetime)
     _done(place, as_json, "a new issuer signs from now on")
@@ -207,7 +209,8 @@ def add_anchor(
 
     place = place_of(**names)
     pem = read_file(certificate) if certificate else None
-    anchor = operations.add_anchor(place.store, pem, place.now, lifetime)
+    with about(certificate) if certificate else contextlib.nullcontext():
+        anchor = operations.add_anchor(place.store, pem, place.now, lifetime)
     text = f"anchor {anchor.fingerprint} is trusted from now on"
     _done(place, as_json, text, fingerprint=anchor.fingerprint)
 
@@ -283,9 +286,9 @@ def taint(
     if (fingerprint is None) == (certificate is None):
         raise click.UsageError("expected a fingerprint, or --certificate FILE")
     if certificate is not None:
-        mark = operations.taint_certificate(
-            place.store, read_file(certificate), place.now
-        )
+        pem = read_file(certificate)
+        with about(certificate):
+            mark = operations.taint_certificate(place.store, pem, place.now)
     else:
         assert fingerprint is not None
         mark = operations.taint(place.store, fingerprint, place.now, force=force)

@@ -228,3 +228,20 @@ def test_names_a_directory_without_an_authority(type_: Type, tmp_path: Path) -> 
         result = type_("ca", *words, "--directory", tmp_path)
         assert result.exit_code == 1
         assert str(tmp_path / "authority.json") in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rotate-issuer", "--certificate"),
+        ("add-anchor", "--certificate"),
+        ("taint", "--certificate"),
+    ],
+)
+@pytest.mark.parametrize("content", ["nonsense", "-----BEGIN CERTIFICATE-----\nAA==\n"])
+def test_an_error_about_a_file_names_it(
+    desk: Desk, tmp_path: Path, words: tuple[str, ...], content: str
+) -> None:
+    path = tmp_path / "broken.pem"
+    path.write_text(content)
+    assert str(path) in desk.ca(*words, path, code=1)
