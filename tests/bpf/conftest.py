@@ -6,6 +6,7 @@ These tests need root and a kernel; without they fail, they never skip.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from agent.tcp import LINGER_NONE
 from tests.bpf.world import (
     BPFFS,
     PATIENCE_SECONDS,
+    RUN,
     SOURCE,
     Application,
     Namespace,
@@ -29,9 +31,27 @@ from tests.bpf.world import (
     scratch_cgroup,
     unique,
 )
+from tests.lab.reaper import Reaper
 
 MakePod = Callable[[], Namespace]
 StartApplication = Callable[[Namespace, Callable[[Talk], None]], Application]
+
+
+@contextlib.contextmanager
+def reaping() -> Iterator[None]:
+    """What this process makes is removed, however it ends."""
+    reaper = Reaper(RUN, "tests.bpf.reaper")
+    try:
+        yield
+    finally:
+        reaper.dismiss()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reaped() -> Iterator[None]:
+    """All tests here."""
+    with reaping():
+        yield
 
 
 @pytest.fixture(scope="session")

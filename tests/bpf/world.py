@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes as ct
 import ipaddress
+import itertools
 import os
 import secrets
 import signal
@@ -39,9 +40,14 @@ NETNS_DIRECTORY: Final = Path("/run/netns")
 _LIBC: Final = ct.CDLL(None, use_errno=True)
 
 
+RUN: Final = secrets.token_hex(4)
+"""What the names of this process have in common."""
+_numbers = itertools.count()
+
+
 def unique(kind: str) -> str:
     """A name that no other run has; without a dot, as bpffs wants it."""
-    return f"podlock-{kind}-{secrets.token_hex(4)}"
+    return f"podlock-{kind}-{RUN}-{next(_numbers)}"
 
 
 def run(*command: str) -> None:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-_CLOSED: Final = b"."
+CLOSED: Final = b"."
 _TOP: Final = Path(__file__).parents[2]
 # Removing a lab takes a second or two; more on a machine that others use.
 _FAREWELL_SECONDS: Final = 60
@@ -24,11 +24,12 @@ _FAREWELL_SECONDS: Final = 60
 class Reaper:
     """The reaper of one run; started before the run makes anything."""
 
-    def __init__(self, run: str) -> None:
+    def __init__(self, run: str, module: str = "tests.lab.reaper") -> None:
+        """Args: module is started with `run`, and removes what is of that name."""
         read, self._write = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.lab.reaper", run],
+                [sys.executable, "-m", module, run],
                 stdin=read,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -40,14 +41,14 @@ class Reaper:
 
     def dismiss(self) -> None:
         """The run is closed, or is to stay."""
-        os.write(self._write, _CLOSED)
+        os.write(self._write, CLOSED)
         os.close(self._write)
         self._process.wait(_FAREWELL_SECONDS)
 
 
 def main(run: str) -> None:
     """Wait for the end of the run's process, and clean up unless it did."""
-    if os.read(sys.stdin.fileno(), 1) != _CLOSED:
+    if os.read(sys.stdin.fileno(), 1) != CLOSED:
         from tests.lab.topology import cleanup
 
         cleanup(run)
