@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -134,7 +135,9 @@ class Agent:
         return None
 
     def ask(self, document: str, **parameters: str) -> Document:
-        """A document of the status socket: `ask("connections")`."""
+        """A document of the status socket: `ask("connections")`. Raises: OSError."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.connect(str(self.socket))  # httpcore leaks its socket if it cannot
         transport = httpx.HTTPTransport(uds=str(self.socket))
         with httpx.Client(transport=transport, base_url="http://agent") as client:
             answer = client.get(f"/v1/{document}", params=parameters).raise_for_status()

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.topology import random_run
 from tests.patience import patient
-from tests.soak import paths, world
+from tests.soak import faults, paths, world
 from tests.soak.plan import KIB, Limits
 from tests.soak.soak import Effort, Progress, Soak
 
@@ -54,3 +54,23 @@ def test_short() -> None:
         assert total.completed > 20, (name, dataclasses.asdict(total))
         assert total.up_bytes > 1 << 20
         assert total.down_bytes > 1 << 20
+
+
+LONG = {"identity service hangs", "control stopped"}
+
+
+@pytest.mark.slow
+def test_short_with_faults() -> None:
+    """
+    Faults one after the other: nothing in plaintext, nothing past a deny, no transfer
+    that looks complete and is not, and `check` finds each that lasts.
+    """
+    chosen = tuple(each for each in faults.FAULTS if each.name not in LONG)
+    effort = dataclasses.replace(EFFORT, seconds=patient(45.0), seed=7, faults=chosen)
+    with world.built(random_run()) as built:
+        outcome = Soak(built, effort, lambda _progress: None).run()
+    assert outcome.differences == []
+    assert len(outcome.faults) >= 2
+    assert outcome.denied > 10
+    for name, total in outcome.totals.items():
+        assert total.completed > 10, (name, dataclasses.asdict(total), outcome.faults)

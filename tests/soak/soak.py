@@ -189,6 +189,9 @@ class Soak:
             if time.monotonic() > until + DRAIN_SECONDS:
                 self.ledger.differ("clients of the load did not come to an end")
                 break
+        if change:
+            self.injector.settle()
+            self.changes.settle()
         for line in self.load.fallen():
             self.ledger.differ(line)
 
