@@ -10,9 +10,6 @@ A message names the object, the field and what was expected.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 
 class PodlockError(Exception):
     """The root: `except PodlockError` catches what we raised and no accident."""
@@ -56,12 +53,3 @@ def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
-
-
-@contextlib.contextmanager
-def about(what: object) -> Iterator[None]:
-    """Errors of the block are about a file, say: their message begins with its name."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from error

@@ -12,6 +12,7 @@ from agent.identity import preflight as preflight_of_identity
 from agent.identity.client import IdentityClient
 from agent.identity.clock import utc_now
 from agent.identity.crl_files import CrlFiles
+from agent.identity.signer_file import signers_in
 from agent.kube import preflight
 from agent.kube.resources import of_node
 from agent.redirect import preflight as node
@@ -53,13 +54,10 @@ async def _ask_service(config: Config, url: str) -> list[Finding]:
     assert identity.token is not None
     subject = "identity service"
     try:
-        anchors = identity.anchors.read_bytes()
-        client = IdentityClient(url, anchors, identity.token)
-    except OSError as error:
-        text = f"{identity.anchors}: {error.strerror}"
-        return [Finding(subject, text, "check identity.anchors")]
+        with signers_in(identity.anchors) as anchors:
+            client = IdentityClient(url, anchors, identity.token)
     except InputError as error:
-        text = f"{identity.anchors}: {error}"
+        text = str(error)
         return [Finding(subject, text, "check identity.anchors and identity.service")]
     async with client:
         return await preflight_of_identity.look_at_service(client, utc_now())

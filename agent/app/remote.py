@@ -8,12 +8,13 @@ import trio
 
 from agent.identity.client import IdentityClient
 from agent.identity.overview import StateView
-from agent.identity.store import read_file
+from agent.identity.signer_file import signers_in
 
 
 def ask_state(url: str, anchors: Path, token: Path) -> StateView:
-    """Raises: IdentityUnavailable, IdentityRefused, InvalidClientSettings."""
-    return trio.run(_ask, url, read_file(anchors), token)
+    """Raises: IdentityUnavailable, IdentityRefused, InputError."""
+    with signers_in(anchors) as anchors_pem:
+        return trio.run(_ask, url, anchors_pem, token)
 
 
 async def _ask(url: str, anchors_pem: bytes, token: Path) -> StateView:

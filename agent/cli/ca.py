@@ -7,8 +7,8 @@ or `podlock run` on the same directory follows within a second or two.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,6 @@ from agent.cli.options import (
     with_config,
 )
 from agent.cli.output import echo
-from agent.errors import about
 
 if TYPE_CHECKING:
     from agent.config import Config
@@ -92,16 +91,16 @@ def ca() -> None:
 def init(anchor: Path | None, as_json: bool, **names: Any) -> None:
     """Make a new authority."""
     from agent.identity.operations import initialize, initialize_under
-    from agent.identity.store import BUNDLE, read_file
+    from agent.identity.signer_file import signers_in
+    from agent.identity.store import BUNDLE
 
     place = place_of(**names)
     domain = place.config.trust_domain
     if anchor is None:
         initialize(place.store, domain, place.now)
     else:
-        pem = read_file(anchor)
-        with about(anchor):
-            initialize_under(place.store, domain, pem)
+        with signers_in(anchor) as anchor_pem:
+            initialize_under(place.store, domain, anchor_pem)
     state = place.store.load()
     if as_json:
         print_json({"directory": str(place.store.directory), "version": state.version})
@@ -173,7 +172,7 @@ def rotate_issuer(
     key is, then --certificate FILE. Workloads are issued again within minutes.
     """
     from agent.identity import operations
-    from agent.identity.store import read_file
+    from agent.identity.signer_file import signers_in
 
     place = place_of(**names)
     if csr is not None and certificate is not None:
@@ -183,10 +182,9 @@ def rotate_issuer(
         _done(place, as_json, f"{csr}: have it signed, then --certificate FILE")
         return
     if certificate is not None:
-        pem = read_file(certificate)
-        with about(certificate):
+        with signers_in(certificate) as issuer_pem:
             operations.install_issuer(
-                place.store, pem, place.now, place.silence, force=force
+                place.store, issuer_pem, place.now, place.silence, force=force
             )
     else:
         operations.rotate_issuer(place.store, place.now, lifetime)
@@ -205,11 +203,10 @@ def add_anchor(
 ) -> None:
     """Make everyone trust one more anchor. It signs nothing until it is promoted."""
     from agent.identity import operations
-    from agent.identity.store import read_file
+    from agent.identity.signer_file import signers_in
 
     place = place_of(**names)
-    pem = read_file(certificate) if certificate else None
-    with about(certificate) if certificate else contextlib.nullcontext():
+    with signers_in(certificate) if certificate else nullcontext() as pem:
         anchor = operations.add_anchor(place.store, pem, place.now, lifetime)
     text = f"anchor {anchor.fingerprint} is trusted from now on"
     _done(place, as_json, text, fingerprint=anchor.fingerprint)
@@ -280,15 +277,14 @@ def taint(
     again at once, and connections that rest on it are closed.
     """
     from agent.identity import operations
-    from agent.identity.store import read_file
+    from agent.identity.signer_file import signers_in
 
     place = place_of(**names)
     if (fingerprint is None) == (certificate is None):
         raise click.UsageError("expected a fingerprint, or --certificate FILE")
     if certificate is not None:
-        pem = read_file(certificate)
-        with about(certificate):
-            mark = operations.taint_certificate(place.store, pem, place.now)
+        with signers_in(certificate) as signer_pem:
+            mark = operations.taint_certificate(place.store, signer_pem, place.now)
     else:
         assert fingerprint is not None
         mark = operations.taint(place.store, fingerprint, place.now, force=force)

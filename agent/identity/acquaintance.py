@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ from agent.identity.anchored import context_for
 from agent.identity.trust import UNREADABLE, InvalidTrust, Trust, TrustDocument
 
 DAMAGED: Final = ".damaged"
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+# OpenSSL reads text around the blocks; a block may lack its end.
+_BLOCK: Final = re.compile(_BEGIN + rb"(?:(?!" + _BEGIN + rb").)*", re.DOTALL)
 
 
 class InvalidAnchors(InputError):
@@ -84,11 +88,21 @@ class Acquaintance:
 
 
 def _check(anchors_pem: bytes) -> None:
+    fault = _fault(anchors_pem)
+    if fault is None:
+        return
+    found = enumerate(_BLOCK.findall(anchors_pem), 1)
+    where = next((f"certificate {n}: " for n, block in found if _fault(block)), "")
+    message = f"trust anchors for the identity service: {where}{fault}"
+    raise InvalidAnchors(message) from fault
+
+
+def _fault(anchors_pem: bytes) -> Exception | None:
     try:
         context_for(anchors_pem)
     except (ssl.SSLError, ValueError) as error:
-        message = f"trust anchors for the identity service: {error}"
-        raise InvalidAnchors(message) from error
+        return error
+    return None
 
 
 def _recall(memory: Path, configured_pem: bytes) -> Trust | None:

@@ -18,11 +18,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from agent.errors import InputError, Refused
+from agent.errors import Refused
 from agent.identity import certificate, pem
-from agent.identity.bundle import Anchor, Bundle
+from agent.identity.bundle import Bundle
 from agent.identity.credential import Credential
 from agent.identity.csr import check_csr
+from agent.identity.issuer_path import (
+    InvalidAuthority,
+    Validity,
+    check_issuer,
+    without_anchors,
+)
 from agent.identity.key import (
     PrivateKey,
     SigningKey,
@@ -45,10 +51,6 @@ SERVICE_PATH: Final = ("podlock", "identity")
 RESERVED_SEGMENT: Final = "podlock"
 
 
-class InvalidAuthority(InputError):
-    """Issuer, key and anchors that do not make an authority, or not any more."""
-
-
 class WrongIdentity(Refused):
     """A request for another identity than the one that was authorized."""
 
@@ -59,24 +61,6 @@ class CaPair:
 
     certificate_pem: bytes
     key: PrivateKey
-
-
-@dataclass(frozen=True, slots=True)
-class Validity:
-    """The anchor of an issuer, and when everything from it down is in time."""
-
-    anchor: Anchor
-    not_before: datetime
-    not_after: datetime
-
-    def require(self, now: datetime) -> None:
-        """Raises: InvalidAuthority outside of it."""
-        if now > self.not_after:
-            raise InvalidAuthority(f"issuer or its anchor: expired {self.not_after}")
-        if now < self.not_before:
-            raise InvalidAuthority(
-                f"issuer or its anchor: not valid before {self.not_before}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,65 +247,6 @@ def request_issuer(trust_domain: TrustDomain, key: PrivateKey) -> bytes:
 _BOTH_ROLES: Final = x509.ExtendedKeyUsage(
     [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
 )
-
-
-def check_issuer(bundle: Bundle, chain: Sequence[bytes]) -> Validity:
-    """
-    Check that a chain (issuer first) may sign workloads under the bundle.
-
-    Times are returned and not judged. Raises: InvalidAuthority, InvalidCertificate.
-    """
-    if not chain:
-        raise InvalidAuthority("issuer: no certificate")
-    parsed = [certificate.parse(der) for der in chain]
-    for signer in parsed:
-        certificate.require_ca(signer)
-    named = certificate.trust_domain_of(parsed[0])
-    if named not in {None, bundle.trust_domain}:
-        raise InvalidAuthority(
-            f"issuer: is for trust domain {named}, expected {bundle.trust_domain}"
-        )
-    anchor = bundle.anchor_of(chain)
-    if anchor is None:
-        raise InvalidAuthority(
-            f"issuer: not signed by a trust anchor of {bundle.trust_domain}"
-        )
-    if anchor.der != chain[0]:
-        _require_room_below([*parsed, certificate.parse(anchor.der)])
-    starts = [signer.not_valid_before_utc for signer in parsed]
-    ends = [signer.not_valid_after_utc for signer in parsed]
-    return Validity(
-        anchor, max(*starts, anchor.not_before), min(*ends, anchor.not_after)
-    )
-
-
-def without_anchors(bundle: Bundle, chain: Sequence[bytes]) -> Sequence[bytes]:
-    """
-    A chain (issuer first) as it follows a leaf: who trusts an anchor has it.
-
-    Another certificate of an anchor's name and key, an earlier one say, is left out as
-    well: peers build their path to the anchor, whatever dates that one has.
-    """
-    anchors = [certificate.parse(anchor.der) for anchor in bundle.anchors]
-
-    def is_anchors(der: bytes) -> bool:
-        found = certificate.parse(der)
-        name, key = found.subject, found.public_key()
-        return any((each.subject, each.public_key()) == (name, key) for each in anchors)
-
-    return [*chain[:1], *(der for der in chain[1:] if not is_anchors(der))]
-
-
-def _require_room_below(signers: Sequence[x509.Certificate]) -> None:
-    """RFC 5280 section 4.2.1.9: pathlen is how many CAs may follow below."""
-    for below, signer in enumerate(signers):
-        constraints = signer.extensions.get_extension_for_class(x509.BasicConstraints)
-        length = constraints.value.path_length
-        if length is not None and length < below:
-            raise InvalidAuthority(
-                f"issuer: pathlen {length} of {signer.subject.rfc4514_string()}: "
-                f"{below} CAs are below it"
-            )
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:

@@ -63,16 +63,19 @@ async def fetch(domain: FederatedDomain, endpoint_bundle: Bundle | None) -> byte
 async def _web_context(domain: FederatedDomain) -> ssl.SSLContext:
     if domain.web_anchors is None:
         return ssl.create_default_context()
-    return _context(await _read(trio.Path(domain.web_anchors)))
+    content = await _read(trio.Path(domain.web_anchors))
+    return _context(content, f"{domain.web_anchors}: ")
 
 
-def _context(anchors_pem: bytes) -> ssl.SSLContext:
+def _context(anchors_pem: bytes, where: str = "") -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cadata=anchors_pem.decode("ascii"))
     except (ssl.SSLError, ValueError) as error:
-        raise BundleUnavailable(f"anchors of a bundle endpoint: {error}") from error
+        raise BundleUnavailable(
+            f"{where}anchors of a bundle endpoint: {error}"
+        ) from error
     return context
 
 

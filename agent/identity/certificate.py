@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -88,9 +89,11 @@ class Finding:
 class InvalidCertificate(InputError):
     """A certificate outside the profile; `findings` has every broken rule."""
 
-    def __init__(self, *findings: Finding) -> None:
+    def __init__(self, *findings: Finding, der: bytes | None = None) -> None:
         super().__init__("certificate: " + "; ".join(map(str, findings)))
         self.findings = findings
+        self.der = der
+        """The certificate, for whoever read several from a file."""
 
 
 class PeerNotAccepted(PeerError):
@@ -158,7 +161,7 @@ def parse(der: bytes) -> x509.Certificate:
     """Any X.509 certificate. Raises: InvalidCertificate (SIZE, MALFORMED)."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         detail = f"{len(der)} bytes, expected at most {MAX_CERTIFICATE_BYTES}"
-        raise InvalidCertificate(Finding(Rule.SIZE, detail))
+        raise InvalidCertificate(Finding(Rule.SIZE, detail), der=der)
     with warnings.catch_warnings():
         # What the library still reads and will not for long (a serial number below
         # 1, say) we refuse today; a name that is merely odd passes.
@@ -173,7 +176,7 @@ def parse(der: bytes) -> x509.Certificate:
             x509.InvalidVersion,
             CryptographyDeprecationWarning,
         ) as error:
-            raise _malformed(error) from error
+            raise _malformed(error, der) from error
     return certificate
 
 
@@ -197,7 +200,7 @@ def require_ca(certificate: x509.Certificate) -> None:
     if usage is not None and not usage.key_cert_sign:
         findings.append(Finding(Rule.KEY_USAGE, "a CA needs keyCertSign"))
     if findings:
-        raise InvalidCertificate(*findings)
+        raise InvalidCertificate(*findings, der=_der(certificate))
 
 
 def trust_domain_of(certificate: x509.Certificate) -> TrustDomain | None:
@@ -225,8 +228,13 @@ def require_identity(svid: Svid, expected: SpiffeId) -> None:
         raise PeerIdentityMismatch(Finding(Rule.IDENTITY, detail))
 
 
-def _malformed(error: Exception) -> InvalidCertificate:
-    return InvalidCertificate(Finding(Rule.MALFORMED, str(error) or repr(error)))
+def _malformed(error: Exception, der: bytes) -> InvalidCertificate:
+    finding = Finding(Rule.MALFORMED, str(error) or repr(error))
+    return InvalidCertificate(finding, der=der)
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def _extensions(certificate: x509.Certificate) -> x509.Extensions:
@@ -237,7 +245,7 @@ def _extensions(certificate: x509.Certificate) -> x509.Extensions:
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
     ) as error:
-        raise _malformed(error) from error
+        raise _malformed(error, _der(certificate)) from error
 
 
 def _find(extensions: x509.Extensions, kind: type[_Extension]) -> _Extension | None:

@@ -16,14 +16,16 @@ import trio
 from agent.dependencies import Dependency
 from agent.errors import InputError, innermost
 from agent.findings import Faults
-from agent.identity.acquaintance import Acquaintance, InvalidAnchors
+from agent.identity.acquaintance import Acquaintance
 from agent.identity.anchored import AnchoredTransport
 from agent.identity.authority import SERVICE_NAME
 from agent.identity.endpoints import HEARTBEAT
 from agent.identity.overview import StateView
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
 from agent.identity.report import ReportDocument, TrustReport
+from agent.identity.signer_file import naming
 from agent.identity.source import IdentityRefused, IdentityUnavailable, Signed
+from agent.identity.store import InvalidKeystore
 from agent.identity.token import MAX_TOKEN_BYTES
 from agent.identity.trust import MAX_TRUST_BYTES, UNREADABLE, InvalidTrust, Trust
 from agent.identity.wire import AcknowledgedAnswer, ErrorAnswer, SignAnswer
@@ -193,8 +195,9 @@ class IdentityClient:
         file = str(self._anchors_file)
         try:
             anchors_pem = await self._anchors_file.read_bytes()
-            news = self._known.configure(anchors_pem)
-        except (OSError, InvalidAnchors) as error:
+            with naming(file, anchors_pem):
+                news = self._known.configure(anchors_pem)
+        except (OSError, InvalidKeystore) as error:
             # Half written, or gone: what we know is good enough to ask.
             self._log.warning("anchors not read", file=file, error=str(error))
             return

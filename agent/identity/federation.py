@@ -12,6 +12,7 @@ from agent.identity.bundle import Bundle
 from agent.identity.bundle_endpoint import fetch, read_file
 from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
 from agent.identity.federated import FederatedDomain
+from agent.identity.signer_file import naming
 from agent.identity.spiffe import TrustDomain
 from agent.identity.standing import Standing, read_bundle
 from agent.log import logger
@@ -107,7 +108,8 @@ class Federation:
         standing = self._standings[domain]
         try:
             content = await self._content(standing.domain)
-            told = read_bundle(domain, content)
+            with naming(standing.domain.place, content):
+                told = read_bundle(domain, content)
             self._standings[domain] = standing.learned(told, self._clock())
         except PodlockError as error:
             self._contact(standing.domain).failed(str(error))
@@ -120,8 +122,8 @@ class Federation:
             self._tell()
 
     def _contact(self, domain: FederatedDomain) -> Dependency:
-        where = domain.url or str(domain.file)
-        return self._dependencies.of(f"bundle of {domain.trust_domain}", where)
+        kind = f"bundle of {domain.trust_domain}"
+        return self._dependencies.of(kind, domain.place)
 
     async def _content(self, domain: FederatedDomain) -> bytes:
         if domain.url is None:
@@ -135,7 +137,9 @@ class Federation:
         owner = domain.endpoint_id.trust_domain
         known = self._bundle(owner)
         if known is None and domain.file is not None:
-            return read_bundle(owner, await self._read(domain)).bundle
+            content = await self._read(domain)
+            with naming(str(domain.file), content):
+                return read_bundle(owner, content).bundle
         return known
 
     def _bundle(self, domain: TrustDomain) -> Bundle | None:

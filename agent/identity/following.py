@@ -27,6 +27,7 @@ from agent.identity.issuance import Issuance
 from agent.identity.issuer_files import IssuerFiles, read_issuer_files, stamp
 from agent.identity.key import PrivateKey
 from agent.identity.operations import adopt_issuer
+from agent.identity.signer_file import naming
 from agent.identity.spiffe import TrustDomain
 from agent.identity.state import AuthorityState
 from agent.identity.store import InvalidKeystore, Store
@@ -129,7 +130,10 @@ class Source:
         if files == self._files:
             return False
         if not self._is_late(files):
-            self.state = adopt_issuer(self.store, files, self.clock(), self.lifetime)
+            with naming(files.path, files.chain_pem):
+                self.state = adopt_issuer(
+                    self.store, files, self.clock(), self.lifetime
+                )
         self._files = files
         return True
 

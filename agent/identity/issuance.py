@@ -16,8 +16,9 @@ from cryptography import x509
 
 from agent.errors import PodlockError
 from agent.identity.audit import AuditLog, entry_of, record_issued, record_refused
-from agent.identity.authority import Authority, InvalidAuthority
+from agent.identity.authority import Authority
 from agent.identity.clock import Clock, utc_now
+from agent.identity.issuer_path import InvalidAuthority
 from agent.identity.ledger import Ledger
 from agent.identity.report import TrustReport
 from agent.identity.signing import (

@@ -9,14 +9,13 @@ files that belong together.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agent.identity import pem
-from agent.identity.certificate import InvalidCertificate
+from agent.identity import certificate, pem
 from agent.identity.key import InvalidKey, PrivateKey
-from agent.identity.pem import InvalidPem
+from agent.identity.signer_file import naming, signers_in
 from agent.identity.store import InvalidKeystore, read_file, read_secret
 
 CERTIFICATE: Final = "tls.crt"
@@ -32,6 +31,8 @@ _STRANGERS: Final = stat.S_IRWXO
 class IssuerFiles:
     """What lies in the directory; nothing is checked yet but that it can be read."""
 
+    path: Path = field(compare=False)
+    """That of the certificate, for errors."""
     chain_pem: bytes
     key: PrivateKey
     anchors_pem: bytes | None
@@ -47,17 +48,19 @@ def read_issuer_files(directory: Path) -> IssuerFiles:
     """Raises: InvalidKeystore naming the file."""
     data = directory / _DATA
     place = data.resolve() if data.is_symlink() else directory
-    anchors = place / ANCHORS
-    path = place / CERTIFICATE
-    chain_pem = read_file(path)
-    try:
-        if not pem.parse(chain_pem, pem.CERTIFICATE):
+    anchors, path, key_path = (place / name for name in (ANCHORS, CERTIFICATE, KEY))
+    with signers_in(path) as chain_pem:
+        ders = pem.parse(chain_pem, pem.CERTIFICATE)
+        if not ders:
             raise InvalidKeystore(f"{path}: no certificate")
-        path = place / KEY
-        key = PrivateKey.parse(read_secret(path, _STRANGERS))
-    except (InvalidPem, InvalidCertificate, InvalidKey) as error:
-        raise InvalidKeystore(f"{path}: {error}") from error
-    return IssuerFiles(chain_pem, key, read_file(anchors) if anchors.exists() else None)
+        issuer = certificate.parse(ders[0])
+        certificate.require_ca(issuer)
+    with naming(key_path, b""):
+        key = PrivateKey.parse(read_secret(key_path, _STRANGERS))
+        if key.load().public_key() != issuer.public_key():
+            raise InvalidKey(f"key and certificate ({path}) do not belong together")
+    anchors_pem = read_file(anchors) if anchors.exists() else None
+    return IssuerFiles(path, chain_pem, key, anchors_pem)
 
 
 def stamp(directory: Path) -> object:

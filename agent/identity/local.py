@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from agent.identity.authority import InvalidAuthority
 from agent.identity.issuance import Issuance
+from agent.identity.issuer_path import InvalidAuthority
 from agent.identity.pem import CERTIFICATE_REQUEST, format_blocks
 from agent.identity.report import TrustReport
 from agent.identity.signing import SigningRefused

@@ -20,7 +20,6 @@ from agent.identity.authority import (
     ISSUER_LIFETIME,
     Authority,
     CaPair,
-    InvalidAuthority,
     create_anchor,
     create_issuer,
     request_issuer,
@@ -28,6 +27,7 @@ from agent.identity.authority import (
 from agent.identity.bundle import Anchor, Bundle
 from agent.identity.dependence import Need, Why, lacking, relying
 from agent.identity.issuer_files import IssuerFiles
+from agent.identity.issuer_path import InvalidAuthority
 from agent.identity.key import PrivateKey
 from agent.identity.nodes import NodeRecords
 from agent.identity.probe import require_acceptable

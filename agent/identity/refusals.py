@@ -10,8 +10,8 @@ import trio
 
 from agent.identity.asgi import HttpRefusal
 from agent.identity.audit import AuditUnavailable
-from agent.identity.authority import InvalidAuthority
 from agent.identity.certificate import Rule
+from agent.identity.issuer_path import InvalidAuthority
 from agent.identity.ledger import LedgerUnavailable
 from agent.identity.limits import TooManyRequests
 from agent.identity.report import InvalidReport

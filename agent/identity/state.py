@@ -20,8 +20,8 @@ from cryptography import x509
 
 from agent.errors import Refused
 from agent.identity import certificate, pem
-from agent.identity.authority import check_issuer, without_anchors
 from agent.identity.bundle import Anchor, Bundle
+from agent.identity.issuer_path import check_issuer, without_anchors
 from agent.identity.spiffe import TrustDomain
 from agent.identity.trust import Trust
 

@@ -4,14 +4,16 @@ The file `authority.json`: an authority's state as JSON, for people too.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from agent.errors import InputError
 from agent.identity import pem
-from agent.identity.authority import check_issuer
 from agent.identity.bundle import Bundle
+from agent.identity.issuer_path import check_issuer
 from agent.identity.report import Moment
 from agent.identity.spiffe import TrustDomain
 from agent.identity.state import AuthorityState, Kind, Mark, Root
@@ -84,7 +86,7 @@ def parse_state(content: bytes) -> AuthorityState:
         state = AuthorityState(
             trust_domain=domain,
             version=document.version,
-            roots=tuple(_root(each, domain) for each in document.anchors),
+            roots=tuple(_roots(document.anchors, domain)),
             issuer_pem=document.issuer.encode() if document.issuer else None,
             retiring=tuple(each.mark() for each in document.retiring),
             tainted=tuple(each.mark() for each in document.tainted),
@@ -93,17 +95,32 @@ def parse_state(content: bytes) -> AuthorityState:
         )
         _ = state.bundle  # at least one anchor
         if state.request_pem is not None:
-            _ = state.request_key
+            with _field("request"):
+                _ = state.request_key
         if state.issuer_pem is not None:
-            check_issuer(state.bundle, pem.parse(state.issuer_pem, pem.CERTIFICATE))
+            with _field("issuer"):
+                check_issuer(state.bundle, pem.parse(state.issuer_pem, pem.CERTIFICATE))
     except (*UNREADABLE, InputError, ValueError) as error:
         raise InvalidState(str(error)) from error
     return state
 
 
-def _root(document: _RootDocument, domain: TrustDomain) -> Root:
-    (anchor,) = Bundle.parse(domain, document.certificate.encode()).anchors
-    return Root(anchor, document.since, document.added)
+def _roots(documents: Iterable[_RootDocument], domain: TrustDomain) -> Iterator[Root]:
+    for number, document in enumerate(documents, 1):
+        with _field(f"anchors, element {number}"):
+            anchors = Bundle.parse(domain, document.certificate.encode()).anchors
+            if len(anchors) != 1:
+                raise InvalidState(f"expected one certificate, found {len(anchors)}")
+        yield Root(anchors[0], document.since, document.added)
+
+
+@contextlib.contextmanager
+def _field(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, ValueError) as error:
+        text = str(error).removeprefix(f"{name}: ")
+        raise InvalidState(f"{name}: {text}") from error
 
 
 def _pem(der: bytes) -> str:

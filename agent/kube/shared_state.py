@@ -18,9 +18,10 @@ import msgspec
 import trio
 
 from agent.errors import InputError, PodlockError
-from agent.identity.issuer_files import IssuerFiles
+from agent.identity.issuer_files import ANCHORS, IssuerFiles
 from agent.identity.operations import initialize_under
 from agent.identity.sharing import Step, next_step
+from agent.identity.signer_file import naming
 from agent.identity.spiffe import TrustDomain
 from agent.identity.state import AuthorityState
 from agent.identity.statefile import InvalidState, format_state, parse_state
@@ -170,7 +171,8 @@ class SharedState:
                 "authority.issuer: no ca.crt is there, and no state is shared yet: "
                 "expected the anchor of the issuer"
             )
-        initialize_under(self.store, self.trust_domain, issuer.anchors_pem)
+        with naming(issuer.path.with_name(ANCHORS), issuer.anchors_pem):
+            initialize_under(self.store, self.trust_domain, issuer.anchors_pem)
 
     def _take(self, seen: AuthorityState, state: AuthorityState) -> None:
         with self.store.changing() as change:

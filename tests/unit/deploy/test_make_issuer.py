@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.identity.authority import check_issuer
 from agent.identity.bundle import Bundle
 from agent.identity.issuer_files import read_issuer_files
+from agent.identity.issuer_path import check_issuer
 from agent.identity.spiffe import TrustDomain
 
 SCRIPT = Path(__file__).parents[3] / "deploy/make-issuer.sh"

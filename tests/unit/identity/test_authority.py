@@ -13,7 +13,6 @@ from agent.identity.authority import (
     SERVICE_NAME,
     Authority,
     CaPair,
-    InvalidAuthority,
     WrongIdentity,
     create_issuer,
 )
@@ -21,6 +20,7 @@ from agent.identity.bundle import Bundle
 from agent.identity.certificate import InvalidCertificate, inspect
 from agent.identity.certificate import parse as parse_certificate
 from agent.identity.csr import InvalidCsr, make_csr
+from agent.identity.issuer_path import InvalidAuthority
 from agent.identity.key import PrivateKey
 from agent.identity.pem import CERTIFICATE, format_blocks
 from agent.identity.spiffe import SpiffeId, TrustDomain

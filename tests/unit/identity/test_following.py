@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from agent.errors import PodlockError
-from agent.identity import operations
+from agent.identity import operations, pem
 from agent.identity.authority import CaPair, create_issuer
 from agent.identity.certificate import fingerprint
 from agent.identity.clock import utc_now
@@ -118,7 +118,17 @@ async def test_a_swapped_issuer_signs_at_once(world: World) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    ["stranger", "expired", "other key", "no ca", "torn", "empty", "open key", "gone"],
+    [
+        "stranger",
+        "expired",
+        "stranger above",
+        "other key",
+        "no ca",
+        "torn",
+        "empty",
+        "open key",
+        "gone",
+    ],
 )
 async def test_a_bad_issuer_changes_nothing(world: World, fault: str) -> None:
     """An event says what is wrong; a good one after it is taken over."""
@@ -127,6 +137,7 @@ async def test_a_bad_issuer_changes_nothing(world: World, fault: str) -> None:
         expected = put_bad(world, fault)
         text = await until_told(world, "authority-refused")
         assert expected in text
+        assert "tls.key: " in text or "tls.crt: " in text
         assert text.endswith("what was in force stays so")
         assert (issuance.authority, issuance.trust) == before
         assert issuance.problems
@@ -146,7 +157,13 @@ def put_bad(world: World, fault: str) -> str:
             return "not signed by a trust anchor"
         case "expired":
             world.put(world.issuer(0xB2, at=world.now - timedelta(days=400)))
-            return "expired"
+            return "tls.crt: issuer or its anchor: expired"
+        case "stranger above":
+            leaf = make_authority(world.now).issue_server(now=world.now, serial=1)
+            first, *_ = pem.parse(leaf.chain_pem, pem.CERTIFICATE)
+            above = pem.format_blocks([first], pem.CERTIFICATE)
+            world.mount.swap(good.certificate_pem + above, good.key.pem)
+            return "tls.crt: certificate 2 of 2: certificate: a signing certificate"
         case "other key":
             world.put(good, PrivateKey.generate())
             return "do not belong together"

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from agent.identity import operations
-from agent.identity.authority import CaPair, InvalidAuthority, create_issuer
+from agent.identity.authority import CaPair, create_issuer
 from agent.identity.bundle import Bundle
 from agent.identity.certificate import fingerprint
 from agent.identity.dependence import Why
 from agent.identity.issuer_files import IssuerFiles
+from agent.identity.issuer_path import InvalidAuthority
 from agent.identity.key import PrivateKey
 from agent.identity.nodes import NodeRecords
 from agent.identity.operations import FEDERATED_WAIT, StillNeeded
@@ -210,12 +211,14 @@ def test_mounted_files_must_fit(store: Store) -> None:
     assert key is not None
     pair = CaPair(format_blocks([anchor.der], CERTIFICATE), key)
     made = create_issuer(TD, pair, now=NOW, serial=99)
-    wrong = IssuerFiles(made.certificate_pem, PrivateKey.generate(), None)
+    wrong = IssuerFiles(
+        Path("tls.crt"), made.certificate_pem, PrivateKey.generate(), None
+    )
     before = store.load()
     with pytest.raises(InvalidAuthority, match="do not belong together"):
         operations.adopt_issuer(store, wrong, NOW, DAY)
     assert store.load() == before
-    right = IssuerFiles(made.certificate_pem, made.key, None)
+    right = IssuerFiles(Path("tls.crt"), made.certificate_pem, made.key, None)
     state = operations.adopt_issuer(store, right, NOW, DAY)
     assert operations.adopt_issuer(store, right, NOW, DAY) == state
     assert store.key_for(state.issuer or b"") is None

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent.identity.authority import (
     CaPair,
-    InvalidAuthority,
     create_issuer,
 )
 from agent.identity.bundle import Anchor, Bundle, InvalidBundle
 from agent.identity.certificate import InvalidCertificate, fingerprint
+from agent.identity.issuer_path import InvalidAuthority
 from agent.identity.key import signature_hash
 from agent.identity.spiffe import TrustDomain
 from agent.identity.state import (

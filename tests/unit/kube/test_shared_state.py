@@ -70,7 +70,7 @@ class ConfigMaps:
 def mounted(serial: int = 0xB1, *, anchors: bool = True) -> IssuerFiles:
     issuer = create_issuer(TD, ANCHOR, now=utc_now(), serial=serial)
     hint = ANCHOR.certificate_pem if anchors else None
-    return IssuerFiles(issuer.certificate_pem, issuer.key, hint)
+    return IssuerFiles(Path("tls.crt"), issuer.certificate_pem, issuer.key, hint)
 
 
 def replica(api: ConfigMaps, directory: Path) -> SharedState:
