@@ -9,10 +9,10 @@ from agent.config import Config
 from agent.errors import InputError
 from agent.findings import Finding
 from agent.identity import preflight as preflight_of_identity
+from agent.identity.acquaintance import read_anchors
 from agent.identity.client import IdentityClient
 from agent.identity.clock import utc_now
 from agent.identity.crl_files import CrlFiles
-from agent.identity.signer_file import signers_in
 from agent.kube import preflight
 from agent.kube.resources import of_node
 from agent.redirect import preflight as node
@@ -54,8 +54,8 @@ async def _ask_service(config: Config, url: str) -> list[Finding]:
     assert identity.token is not None
     subject = "identity service"
     try:
-        with signers_in(identity.anchors) as anchors:
-            client = IdentityClient(url, anchors, identity.token)
+        anchors = read_anchors(identity.anchors)
+        client = IdentityClient(url, anchors, identity.token)
     except InputError as error:
         text = str(error)
         return [Finding(subject, text, "check identity.anchors and identity.service")]

@@ -38,9 +38,9 @@ from agent.dependencies import Dependencies
 from agent.errors import InputError, KernelError
 from agent.findings import Faults
 from agent.identity import crl_files
+from agent.identity.acquaintance import read_anchors
 from agent.identity.client import IdentityClient
 from agent.identity.local import EmbeddedIdentity
-from agent.identity.signer_file import signers_in
 from agent.identity.source import CertificateSource
 from agent.identity.workload_api import WorkloadApi, require_package
 from agent.kube.manifests import Change
@@ -347,15 +347,14 @@ async def certificate_source(
         return
     assert identity.anchors is not None
     assert identity.token is not None
-    with signers_in(identity.anchors) as anchors:
-        client = IdentityClient(
-            identity.service,
-            anchors,
-            identity.token,
-            anchors_file=identity.anchors,
-            memory=config.state_dir / "trust.json",
-            contact=dependencies.of("identity service", identity.service),
-            faults=faults,
-        )
+    client = IdentityClient(
+        identity.service,
+        read_anchors(identity.anchors),
+        identity.token,
+        anchors_file=identity.anchors,
+        memory=config.state_dir / "trust.json",
+        contact=dependencies.of("identity service", identity.service),
+        faults=faults,
+    )
     async with client:
         yield client, None

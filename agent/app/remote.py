@@ -6,15 +6,14 @@ from pathlib import Path
 
 import trio
 
+from agent.identity.acquaintance import read_anchors
 from agent.identity.client import IdentityClient
 from agent.identity.overview import StateView
-from agent.identity.signer_file import signers_in
 
 
 def ask_state(url: str, anchors: Path, token: Path) -> StateView:
     """Raises: IdentityUnavailable, IdentityRefused, InputError."""
-    with signers_in(anchors) as anchors_pem:
-        return trio.run(_ask, url, anchors_pem, token)
+    return trio.run(_ask, url, read_anchors(anchors), token)
 
 
 async def _ask(url: str, anchors_pem: bytes, token: Path) -> StateView:

@@ -21,6 +21,7 @@ import msgspec
 from agent.errors import InputError, innermost
 from agent.identity import atomic
 from agent.identity.anchored import context_for
+from agent.identity.signer_file import signers_in
 from agent.identity.trust import UNREADABLE, InvalidTrust, Trust, TrustDocument
 
 DAMAGED: Final = ".damaged"
@@ -85,6 +86,13 @@ class Acquaintance:
             content = msgspec.json.encode(remembered)
             self.memory.parent.mkdir(parents=True, exist_ok=True)
             atomic.write(self.memory, content, 0o644, atomic.Disk())
+
+
+def read_anchors(path: Path) -> bytes:
+    """The anchors in a file, as PEM. Raises: InvalidKeystore, naming it."""
+    with signers_in(path) as anchors_pem:
+        _check(anchors_pem)
+        return anchors_pem
 
 
 def _check(anchors_pem: bytes) -> None:

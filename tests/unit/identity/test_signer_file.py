@@ -14,6 +14,7 @@ from agent.app.remote import ask_state
 from agent.errors import InputError
 from agent.identity import operations
 from agent.identity.authority import CaPair, create_issuer
+from agent.identity.client import InvalidClientSettings
 from agent.identity.federated import FederatedDomain
 from agent.identity.federation import Federation
 from agent.identity.issuer_files import IssuerFiles
@@ -117,6 +118,13 @@ async def test_anchors_of_the_identity_service(
     config = SimpleNamespace(identity=SimpleNamespace(anchors=file, token=file))
     (finding,) = await _ask_service(config, "https://127.0.0.1:1")  # type: ignore[arg-type]
     assert finding.message.startswith(expected)
+
+
+async def test_an_error_about_the_address_names_no_file(file: Path) -> None:
+    """The anchors are good."""
+    await trio.Path(file).write_bytes(GOOD)
+    with pytest.raises(InvalidClientSettings, match=r"^identity service 'http://x'"):
+        await trio.to_thread.run_sync(ask_state, "http://x", file, file)
 
 
 async def test_anchors_that_are_missing(file: Path) -> None:
