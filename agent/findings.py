@@ -31,7 +31,7 @@ def judge_clock(whose: str, date: str | None, now: datetime) -> Finding:
     try:
         theirs = parsedate_to_datetime(date or "")
     except ValueError:
-        text = f"{whose} told no time"
+        text = f"{whose} gave no time"
         return Finding(subject, text, "compare this node's clock by hand")
     if theirs.tzinfo is None:
         theirs = theirs.replace(tzinfo=UTC)

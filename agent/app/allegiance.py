@@ -226,7 +226,7 @@ class Allegiance:
 def what_unsigned_means(
     crl: RevocationList, issuers: Sequence[x509.Certificate]
 ) -> str:
-    """Why a list names nobody here, and what an operator can do."""
+    """Why a list names no certificate here, and what an operator can do."""
     names = {each.subject.rfc4514_string() for each in issuers}
     if crl.issuer in names:
         why = "its signature is not that of the authority of this name"

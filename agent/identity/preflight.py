@@ -33,7 +33,7 @@ async def look_at_service(client: IdentityClient, now: datetime) -> list[Finding
 
 
 async def look_at_agent(address: str) -> Finding:
-    """Whether somebody listens at a SPIFFE agent's socket, `unix:///path`."""
+    """Whether a process listens at a SPIFFE agent's socket, `unix:///path`."""
     subject, path = "SPIFFE agent", address.removeprefix("unix://")
     try:
         with trio.fail_after(SOCKET_SECONDS):

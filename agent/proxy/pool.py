@@ -149,7 +149,7 @@ class Pool:
             oldest = trio.current_time() - self._limits.idle_tunnel_seconds
             for tunnels in list(self._tunnels.values()):
                 for tunnel in list(tunnels):
-                    if tunnel.streams == 0 and tunnel.idle_since < oldest:
+                    if tunnel.streams == 0 and tunnel.life.idle_since < oldest:
                         tunnel.shut("idle")
 
     async def _open_for_all(self, pod: LocalPod, key: PoolKey) -> Tunnel:

@@ -46,6 +46,7 @@ from agent.identity.clock import utc_now
 from agent.log import logger
 from agent.proxy.bulk import BULK_BYTES, Bulk
 from agent.proxy.data_path import DataPath
+from agent.proxy.life import Life
 from agent.proxy.limits import ProxyLimits
 from agent.proxy.papers import Papers
 from agent.proxy.reactor import READABLE, WRITABLE, Reactor
@@ -56,8 +57,6 @@ from agent.proxy.tunnel_stream import TunnelStream
 log = logger()
 
 READ_BUFFER_BYTES: Final = 1 << 18
-# A peer that was heard from so lately is taken to be alive.
-LATELY_SECONDS: Final = 1.0
 HEARTBEAT: Final = b"podlock!"
 LAST_WORD: Final = b"all read"
 
@@ -106,8 +105,7 @@ class Tunnel:
         self.broken = False
         self.unwelcome = False
         """The peer does not take our certificate, and another one might be."""
-        self._opened_at = trio.current_time()
-        self.idle_since = trio.current_time()
+        self.life = Life.begun(limits, papers.expire, trio.current_time())
         self._limits = limits
         self._on_request = on_request
         self._on_malformed = on_malformed
@@ -115,7 +113,6 @@ class Tunnel:
         self.sender = Sender(transport, codec, path, self._all_sent, self._cannot_send)
         self._descriptor = -1  # while the reactor watches it
         self._over = trio.Event()
-        self._last_heard = trio.current_time()
         self._bulk = Bulk()
         self._workers_bulk = path.bulk
         self._asked_to_part = False
@@ -146,7 +143,7 @@ class Tunnel:
     @property
     def heard_lately(self) -> bool:
         """Whether the peer was there a moment ago: it may be told bytes ahead."""
-        return trio.current_time() - self._last_heard < LATELY_SECONDS
+        return self.life.heard_lately(trio.current_time())
 
     @property
     def streams(self) -> int:
@@ -195,7 +192,7 @@ class Tunnel:
     def forget(self, stream: TunnelStream) -> None:
         """The stream is finished on both sides, or failed."""
         self._streams.pop(stream.id, None)
-        self.idle_since = trio.current_time()
+        self.life.idle_since = trio.current_time()
         if self.codec.draining:
             self.wake()
 
@@ -328,9 +325,9 @@ class Tunnel:
             self._break(self._unsendable)
         if not count:
             return None
-        self._last_heard = trio.current_time()
+        self.life.last_heard = now = trio.current_time()
         if count >= BULK_BYTES:
-            self._moved_bulk(self._last_heard)
+            self._moved_bulk(now)
         return _READ_BUFFER[:count]
 
     def _keep(self, rest: memoryview, *, is_kept: bool) -> None:
@@ -398,31 +395,12 @@ class Tunnel:
             with trio.move_on_after(self._limits.ping_interval_seconds):
                 await self._over.wait()
                 return
-            if dead := self._is_dead():
+            now = trio.current_time()
+            if dead := self.life.is_dead(now, self.sender.stuck_since):
                 self._end(dead)
                 return
-            if self._is_done():
+            if self.life.is_done(now, utc_now(), len(self._streams)):
                 self.drain()
             # Always, also when there is traffic: the answer renews the peer's limits.
             self.codec.ping(HEARTBEAT)
             self.wake()
-
-    def _is_done(self) -> bool:
-        """Whether no new stream should come: it is too old, or nobody comes."""
-        now, limits = trio.current_time(), self._limits
-        if utc_now() >= self.papers.expire:
-            return True
-        if now - self._opened_at >= limits.tunnel_max_age_seconds:
-            return True
-        patience = 2 * limits.idle_tunnel_seconds  # the client's pool is first
-        return not self._streams and now - self.idle_since > patience
-
-    def _is_dead(self) -> str | None:
-        """Why the peer must be given up, if it must."""
-        now, patience = trio.current_time(), self._limits.ping_timeout_seconds
-        if now - self._last_heard > patience:
-            return f"the peer has been silent for {now - self._last_heard:.0f} s"
-        stuck = self.sender.stuck_since
-        if stuck is not None and now - stuck > patience:
-            return f"the peer has not read for {now - stuck:.0f} s"
-        return None

@@ -171,7 +171,7 @@ async def test_a_silent_tunnel_is_told_nothing_ahead() -> None:
     app, sock = tcp_pair()
     app.send(b"GET /")
     async with scripted() as ends:
-        ends.tunnel._last_heard -= 2
+        ends.tunnel.life.last_heard -= 2
         outbound = asking(ends.tunnel)
 
         async def answer() -> None:

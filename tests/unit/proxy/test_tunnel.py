@@ -346,7 +346,7 @@ class TestAge:
     ) -> None:
         """Past its age it takes no new stream; what is under way goes on."""
         async with joined() as ends:
-            ends.client._limits = replace(LIMITS, tunnel_max_age_seconds=seconds)
+            ends.client.life.limits = replace(LIMITS, tunnel_max_age_seconds=seconds)
             client, _server = await ends.connect()
             await pass_time(mock_clock, ends, seconds - 5)
             assert is_usable(ends.client)
