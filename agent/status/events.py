@@ -95,19 +95,21 @@ class EventRing:
     limit: int = RECENT_EVENTS
     dropped: int = 0
     _events: deque[Event] = field(default_factory=deque)
-    _groups: dict[str, _Group] = field(default_factory=dict)
+    _groups: dict[tuple[str, str], _Group] = field(default_factory=dict)
 
     # `object` is the key that the document has, so the parameter has it too.
     def add(self, kind: str, object: str, message: str, now: float) -> None:
         """
         Note one event at `now` (Unix seconds).
 
-        Of a kind in GROUPED, what follows within GROUP_SECONDS adds to the first one:
-        the tunnels that one restart breaks are one event, and hide no other.
+        Of a kind in GROUPED, what follows within GROUP_SECONDS for the same reason
+        (what stands behind the last colon) adds to the first one: the tunnels that one
+        restart breaks are one event, and hide no other.
         """
         if len(message) > MAX_MESSAGE_CHARACTERS:
             message = message[:MAX_MESSAGE_CHARACTERS] + "..."
-        group = self._groups.get(kind)
+        cause = kind, message.rpartition(": ")[2]
+        group = self._groups.get(cause)
         if group is not None and 0 <= now - group.began <= GROUP_SECONDS:
             group.add(object)
             return
@@ -118,11 +120,17 @@ class EventRing:
             "message": message,
         }
         if kind in GROUPED:
-            self._groups[kind] = _Group(event, message, now)
+            self._forget_old(now)
+            self._groups[cause] = _Group(event, message, now)
         self._events.append(event)
         while len(self._events) > self.limit:
             self._events.popleft()
             self.dropped += 1
+
+    def _forget_old(self, now: float) -> None:
+        for cause, group in list(self._groups.items()):
+            if now - group.began > GROUP_SECONDS:
+                del self._groups[cause]
 
     def incident(self, incident: Incident) -> None:
         """Note what a proxy worker told."""

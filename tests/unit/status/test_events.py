@@ -70,6 +70,15 @@ class TestOneCause:
             "tunnel from 10.0.0.1: reset (and 19 more, of shop/p1, shop/p2)"
         )
 
+    def test_another_reason_is_another(self) -> None:
+        """A peer that breaks a rule is not hidden by those that only went away."""
+        ring = EventRing()
+        for reason in ("reset", "reset", "header list: too large"):
+            ring.add("tunnel-broken", "a", f"tunnel from 10.0.0.1: {reason}", 100.0)
+        messages = [event["message"] for event in ring.document()["events"]]
+        assert len(messages) == 2
+        assert messages[1].endswith("too large")
+
     def test_later_ones_are_another(self) -> None:
         ring = EventRing()
         ring.add("tunnel-broken", "a", "m", 100.0)
