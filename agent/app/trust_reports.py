@@ -17,11 +17,11 @@ from agent.errors import PodlockError
 from agent.identity.chain import Chain
 from agent.identity.clock import Chance, chance
 from agent.identity.report import PeerTrust, Presented, TrustReport
-from agent.identity.rotation import probe_after
 from agent.identity.schedule import CertificateStatus
 from agent.identity.source import CertificateSource
 from agent.identity.spiffe import SpiffeId
 from agent.log import logger
+from agent.recovery import LIMIT_SECONDS, Recovery
 
 log = logger(part="identity")
 
@@ -30,7 +30,7 @@ Peers = Mapping[tuple[str, str], tuple[int, str]]
 
 LOOK: Final = timedelta(seconds=0.25)
 REPEAT: Final = timedelta(seconds=60)
-DEADLINE: Final = timedelta(seconds=30)
+DEADLINE: Final = timedelta(seconds=LIMIT_SECONDS)
 
 
 def trust_report(
@@ -88,40 +88,43 @@ class TrustReports:
         self._random = random
         self._told: object = None
         self._told_at = -REPEAT.total_seconds()
-        self._failures = 0
+        self._recovery = Recovery()
 
     async def run(self) -> None:
         """Report until cancelled."""
         while True:
             report = self._describe()
-            pause = LOOK
+            pause = LOOK.total_seconds()
             if report is not None and self._is_news(report):
                 pause = await self._send(report)
-            await trio.sleep(pause.total_seconds())
+            await trio.sleep(pause)
 
     def _is_news(self, report: TrustReport) -> bool:
         again = trio.current_time() - self._told_at >= REPEAT.total_seconds()
         return again or _gist(report) != self._told
 
-    async def _send(self, report: TrustReport) -> timedelta:
-        """How long to wait before the next look."""
+    async def _send(self, report: TrustReport) -> float:
+        """Seconds to wait before the next look."""
+        began = trio.current_time()
+        self._recovery.asked(began)
         try:
             with trio.fail_after(DEADLINE.total_seconds()):
                 await self._source.acknowledge(report)
         except trio.TooSlowError:
-            return self._failed(f"no answer in {DEADLINE}")
+            return self._failed(f"no answer in {DEADLINE}", began)
         except PodlockError as error:
-            return self._failed(str(error))
+            return self._failed(str(error), began)
         self._told, self._told_at = _gist(report), trio.current_time()
-        self.acknowledged, self.error, self._failures = report.version, None, 0
-        return LOOK
+        self.acknowledged, self.error = report.version, None
+        self._recovery.answered(trio.current_time())
+        return LOOK.total_seconds()
 
-    def _failed(self, error: str) -> timedelta:
+    def _failed(self, error: str, began: float) -> float:
         if error != self.error:
             log.warning("trust report not delivered", error=error)
         self.error = error
-        self._failures += 1
-        return probe_after(self._failures - 1, self._random())
+        self._recovery.unanswered(began, self._random())
+        return self._recovery.wait(trio.current_time())
 
 
 def _gist(report: TrustReport) -> object:

@@ -24,8 +24,9 @@ from agent.identity.certificate import inspect, require_identity
 from agent.identity.federated import FederatedDomain
 from agent.identity.spiffe import SpiffeId
 from agent.identity.spiffe_bundle import MAX_DOCUMENT_BYTES
+from agent.recovery import CONNECT_SECONDS, LIMIT_SECONDS
 
-TIMEOUT: Final = timedelta(seconds=20)
+TIMEOUT: Final = timedelta(seconds=LIMIT_SECONDS)
 MAX_REDIRECTS: Final = 3
 
 
@@ -101,7 +102,7 @@ async def _get(url: str, context: ssl.SSLContext, server: SpiffeId | None) -> by
 
     client = httpx.AsyncClient(
         verify=context,
-        timeout=TIMEOUT.total_seconds(),
+        timeout=httpx.Timeout(TIMEOUT.total_seconds(), connect=CONNECT_SECONDS),
         trust_env=False,  # neither a proxy nor anchors from the environment
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,

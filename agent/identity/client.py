@@ -30,8 +30,8 @@ from agent.identity.token import MAX_TOKEN_BYTES
 from agent.identity.trust import MAX_TRUST_BYTES, UNREADABLE, InvalidTrust, Trust
 from agent.identity.wire import AcknowledgedAnswer, ErrorAnswer, SignAnswer
 from agent.log import logger
+from agent.recovery import CONNECT_SECONDS, LIMIT_SECONDS
 
-CONNECT_SECONDS: Final = 3.0
 # A trust document, and a chain.
 MAX_ANSWER_BYTES: Final = MAX_TRUST_BYTES + 64 * 1024
 # A stream that says nothing for as long, not even an empty line, is dead.
@@ -65,7 +65,7 @@ class IdentityClient:
         *,
         anchors_file: Path | None = None,
         memory: Path | None = None,
-        timeout: timedelta = timedelta(seconds=10),
+        timeout: timedelta = timedelta(seconds=LIMIT_SECONDS),
         transport: httpx.AsyncBaseTransport | None = None,
         contact: Dependency | None = None,
         faults: Faults | None = None,

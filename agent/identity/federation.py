@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 
 import trio
 
@@ -16,6 +17,7 @@ from agent.identity.signer_file import naming
 from agent.identity.spiffe import TrustDomain
 from agent.identity.standing import Standing, read_bundle
 from agent.log import logger
+from agent.recovery import Recovery
 
 Tell = Callable[[str, str, str], None]
 Read = Callable[[FederatedDomain], Awaitable[bytes]]
@@ -97,12 +99,25 @@ class Federation:
             task_status.started()
 
     async def _keep(self, domain: TrustDomain) -> None:
-        if self._standings[domain].domain.url is not None:
-            await self._look(domain)
+        recovery = Recovery()
+        pause = timedelta(0)
+        if self._standings[domain].domain.url is None:
+            pause = self._standings[domain].refresh  # `run` has just read the file
         while True:
-            pause = self._standings[domain].next_look(self._random())
             await sleep_until(self._clock() + pause, self._clock)
-            await self._look(domain)
+            pause = await self._look_in(domain, recovery)
+
+    async def _look_in(self, domain: TrustDomain, recovery: Recovery) -> timedelta:
+        """Look once; returns how long to wait before the next look."""
+        began = trio.current_time()
+        recovery.asked(began)
+        await self._look(domain)
+        now, standing = trio.current_time(), self._standings[domain]
+        if not standing.failures or standing.domain.url is None:
+            recovery.answered(now)
+            return standing.refresh
+        recovery.unanswered(began, self._random())
+        return timedelta(seconds=recovery.wait(now))
 
     async def _look(self, domain: TrustDomain) -> None:
         standing = self._standings[domain]

@@ -18,25 +18,25 @@ import trio
 from agent.errors import PodlockError
 from agent.identity.certificate import require_identity
 from agent.identity.chain import CertificateTainted, Chain
-from agent.identity.clock import Chance, Clock, chance, sleep_until, utc_now
+from agent.identity.clock import Chance, Clock, chance, utc_now
 from agent.identity.credential import Credential, InvalidCredential
 from agent.identity.crl import CertificateRevoked, Revocations
 from agent.identity.csr import make_csr
 from agent.identity.distrust import Distrust
 from agent.identity.key import PrivateKey
-from agent.identity.rotation import probe_after
 from agent.identity.schedule import CertificateStatus, Schedule
 from agent.identity.source import CertificateSource, IdentityUnavailable
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.trust import Trust, require_trust_of
 from agent.log import logger
+from agent.recovery import LIMIT_SECONDS, Recovery
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How patient the renewer is."""
 
-    request_deadline: timedelta = timedelta(seconds=30)
+    request_deadline: timedelta = timedelta(seconds=LIMIT_SECONDS)
     clock_check: timedelta = timedelta(seconds=5)
     """How soon a jump of the wall clock is noticed, which no sleep is told of."""
 
@@ -100,6 +100,7 @@ class Renewer:
         Workload API section 5.2.1).
         """
         now, held = self._clock(), self._schedule.credentials()
+        self._schedule.resume(now)
         for identity in held.keys() - given.keys():
             reason = "its source took the certificate back"
             if self._schedule.take_away(identity, reason, now):
@@ -219,19 +220,34 @@ class Renewer:
         )
 
     async def _follow_trust(self) -> None:
-        failures = 0
+        recovery = Recovery()
         while True:
+            recovery.asked(trio.current_time())
             try:
                 async with aclosing(self._source.watch()) as changes:
+                    with trio.fail_after(
+                        self._settings.request_deadline.total_seconds()
+                    ):
+                        self._hear_trust(await anext(changes), recovery)
                     async for trust in changes:
-                        require_trust_of(trust, self._trust_domain)
-                        self._accept_trust(trust)
-                        failures = 0
+                        self._hear_trust(trust, recovery)
+            except StopAsyncIteration:
+                pass
+            except trio.TooSlowError:
+                text = f"no answer in {self._settings.request_deadline}"
+                self._log.warning("trust not followed", error=text)
             except PodlockError as error:
                 self._log.warning("trust not followed", error=str(error))
-            pause = probe_after(failures, self._random())
-            failures += 1
-            await sleep_until(self._clock() + pause, self._clock)
+            now = trio.current_time()
+            recovery.unanswered(now, self._random())
+            await trio.sleep(recovery.wait(now))
+
+    def _hear_trust(self, trust: Trust, recovery: Recovery) -> None:
+        require_trust_of(trust, self._trust_domain)
+        recovery.answered(trio.current_time())
+        self._schedule.resume(self._clock())
+        self._accept_trust(trust)
+        self._changed.set()
 
     def _accept_trust(self, trust: Trust) -> None:
         if trust == self._trust:

@@ -20,9 +20,6 @@ RENEW_SPREAD: Final = 0.05
 FIRST_RETRY: Final = timedelta(seconds=0.5)
 LONGEST_RETRY: Final = timedelta(seconds=150)
 RETRY_SPREAD: Final = 0.20
-# While pods wait for a certificate, one request finds out this often whether the
-# service is back; its success makes all others due.
-LONGEST_PROBE: Final = timedelta(seconds=5)
 
 _DOUBLINGS: Final = 9  # 0.5 s * 2**9 is past the longest
 
@@ -51,15 +48,9 @@ def renew_at(not_before: datetime, not_after: datetime, jitter: float) -> dateti
 
 
 def retry_after(attempt: int, jitter: float) -> timedelta:
-    """How long to wait after the failure number `attempt`, counted from 0."""
+    """How long to wait after the refusal number `attempt`, counted from 0."""
     pause = min(FIRST_RETRY * (1 << min(attempt, _DOUBLINGS)), LONGEST_RETRY)
     return pause * (1 + RETRY_SPREAD * _centred(jitter))
-
-
-def probe_after(attempt: int, jitter: float) -> timedelta:
-    """As `retry_after`, for the request that finds out whether a service is back."""
-    longest = LONGEST_PROBE * (1 + RETRY_SPREAD * _centred(jitter))
-    return min(retry_after(attempt, jitter), longest)
 
 
 def replace_after(jitter: float) -> timedelta:

@@ -6,6 +6,9 @@ expired, tainted or revoked one), for its pods wait for it, and when the one it 
 ends soon. Renewing one that is good still is background work and never fills all
 slots, so a new pod does not queue behind a slow renewal.
 
+While no service answers, one identity at a time asks, the most urgent first, and what
+it hears makes all others due (`agent.recovery`). A refusal has its own back-off.
+
 Times are the wall clock's, which jumps. Forwards, what is due is due. Backwards, what
 waits for another attempt would wait that much longer: it does not.
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from agent.identity.certificate import Svid
@@ -24,12 +27,12 @@ from agent.identity.rotation import (
     CertificateState,
     is_urgent,
     judge,
-    probe_after,
     renew_at,
     replace_after,
     retry_after,
 )
 from agent.identity.spiffe import SpiffeId
+from agent.recovery import Recovery
 
 MAX_IN_FLIGHT: Final = 8  # as ztunnel
 MAX_BACKGROUND: Final = 4
@@ -66,8 +69,6 @@ class _Entry:
     last_error: str | None = None
     expiry_told: bool = False
     withdrawn: datetime | None = None
-    unanswered: bool = False
-    """No service answered the latest attempt."""
 
     def state(self, now: datetime) -> CertificateState:
         if self.credential is None or self.renewal is None:
@@ -107,9 +108,9 @@ class Schedule:
         # request is under way must not get a second one.
         self._urgent: set[SpiffeId] = set()
         self._background: set[SpiffeId] = set()
+        self._began: dict[SpiffeId, datetime] = {}
         self._latest: datetime | None = None
-        self._probe_at: datetime | None = None
-        """While the service is away: when to find out whether it is back."""
+        self._service = Recovery()
 
     def set_wanted(self, identities: Iterable[SpiffeId], now: datetime) -> None:
         """Replace the wanted set; keys of identities outside it are forgotten."""
@@ -122,31 +123,33 @@ class Schedule:
     def start(self, now: datetime) -> list[SpiffeId]:
         """Take the identities to ask for now; each ends in `succeeded` or `failed`."""
         self._notice_clock(now)
-        self._keep_probing(now)
         if len(self._urgent) + len(self._background) == MAX_IN_FLIGHT:
             return []  # at once: there may be a thousand that wait
+        probe_at = self._probe_at()
+        if probe_at is not None and now < probe_at:
+            return []
         waiting = sorted(
             (entry.rank(now), entry.next_try, identity)
             for identity, entry in self._entries.items()
             if entry.next_try <= now and not self._in_flight(identity)
         )
+        if probe_at is not None:
+            return [self._begin(rank, who, now) for rank, _, who in waiting[:1]]
         started = []
         for rank, _, identity in waiting:
-            background = rank == BACKGROUND
             if len(self._urgent) + len(self._background) == MAX_IN_FLIGHT:
                 break
-            if background and len(self._background) == MAX_BACKGROUND:
+            if rank == BACKGROUND and len(self._background) >= MAX_BACKGROUND:
                 break
-            (self._background if background else self._urgent).add(identity)
-            started.append(identity)
+            started.append(self._begin(rank, identity, now))
         return started
 
     def succeeded(
         self, identity: SpiffeId, credential: Credential, now: datetime, jitter: float
     ) -> bool:
         """Note a new credential; False if nobody wants it any more."""
-        self._finish(identity)
-        self._resume(now)
+        self._finish(identity, now)
+        self.resume(now)
         entry = self._entries.get(identity)
         if entry is None:
             return False
@@ -156,7 +159,6 @@ class Schedule:
         # A very short certificate may be due already: not again in the same breath.
         entry.next_try = max(entry.renewal, now + retry_after(0, jitter))
         entry.failures, entry.last_error, entry.expiry_told = 0, None, False
-        entry.unanswered = False
         entry.withdrawn = None
         return True
 
@@ -175,10 +177,14 @@ class Schedule:
         entry.withdrawn, entry.last_error, entry.failures = now, reason, 0
         entry.next_try = min(entry.next_try, now + replace_after(jitter))
 
+    def resume(self, now: datetime) -> None:
+        """The service answers: all that is due may ask."""
+        self._service.answered(now.timestamp())
+
     def hurry(self, identity: SpiffeId, now: datetime) -> None:
         """There is something for it now: its pause after a failure is over."""
         if (entry := self._entries.get(identity)) is not None:
-            entry.next_try, entry.unanswered = min(entry.next_try, now), False
+            entry.next_try = min(entry.next_try, now)
 
     def take_away(self, identity: SpiffeId, reason: str, now: datetime) -> bool:
         """Forget a credential that its source took back; False where there was none."""
@@ -213,17 +219,21 @@ class Schedule:
 
         Returns: when the next attempt is due; None if nobody wants it any more.
         """
-        self._finish(identity)
+        began = self._finish(identity, now)
+        if answered:
+            self.resume(now)
+        else:
+            self._service.unanswered(began.timestamp(), jitter)
         entry = self._entries.get(identity)
         if entry is None:
             return None
-        entry.next_try = now + retry_after(entry.failures, jitter)
-        entry.unanswered = not answered
-        if not answered:
-            self._probe_at = now + probe_after(entry.failures, jitter)
-        entry.failures += 1
         entry.last_error = error
-        return entry.next_try
+        if answered:
+            entry.next_try = now + retry_after(entry.failures, jitter)
+            entry.failures += 1
+            return entry.next_try
+        entry.next_try = now  # due, behind the others that wait for the service
+        return max(now, self._probe_at() or now)
 
     def next_event(self, now: datetime) -> datetime | None:
         """When to look again (an attempt or an expiry); None for not by itself."""
@@ -255,31 +265,10 @@ class Schedule:
             for identity, entry in sorted(self._entries.items())
         ]
 
-    def _keep_probing(self, now: datetime) -> None:
-        """
-        While the service is away, let one of the identities that pods wait for, or
-        whose certificate ends, find out whether it is back; the others wait for its
-        success, or for their turn.
-        """
-        if self._probe_at is None or self._urgent:
-            return
-        waiting = [
-            (entry.next_try, identity)
-            for identity, entry in self._entries.items()
-            if entry.unanswered and entry.rank(now) != BACKGROUND
-            if not self._in_flight(identity)
-        ]
-        if waiting:
-            entry = self._entries[min(waiting)[1]]
-            entry.next_try = min(entry.next_try, self._probe_at)
-
-    def _resume(self, now: datetime) -> None:
-        """The service is back: whoever it did not answer is due."""
-        if self._probe_at is not None:
-            self._probe_at = None
-            for entry in self._entries.values():
-                if entry.unanswered:
-                    entry.next_try, entry.unanswered = min(entry.next_try, now), False
+    def _probe_at(self) -> datetime | None:
+        """While the service is away: when one may ask."""
+        at = self._service.next_probe
+        return None if at is None else datetime.fromtimestamp(at, UTC)
 
     def _notice_clock(self, now: datetime) -> None:
         """Where the clock went back, attempts that wait come as soon as meant."""
@@ -287,10 +276,9 @@ class Schedule:
         self._latest = now
         if gone_back <= timedelta(0):
             return
-        if self._probe_at is not None:
-            self._probe_at -= gone_back
+        self._service.set_back(gone_back.total_seconds())
         for entry in self._entries.values():
-            if entry.failures or entry.state(now) not in USABLE:
+            if entry.last_error or entry.state(now) not in USABLE:
                 entry.next_try -= gone_back
             # Whose certificate starts later now asks again, at leisure.
             if entry.state(now) is CertificateState.NOT_YET_VALID:
@@ -299,11 +287,22 @@ class Schedule:
     def _in_flight(self, identity: SpiffeId) -> bool:
         return identity in self._urgent or identity in self._background
 
-    def _finish(self, identity: SpiffeId) -> None:
+    def _begin(self, rank: int, identity: SpiffeId, now: datetime) -> SpiffeId:
+        (self._background if rank == BACKGROUND else self._urgent).add(identity)
+        self._began[identity] = now
+        self._service.asked(now.timestamp())
+        return identity
+
+    def _finish(self, identity: SpiffeId, now: datetime) -> datetime:
+        """Returns: when the request began."""
         self._urgent.discard(identity)
         self._background.discard(identity)
+        return self._began.pop(identity, now)
 
     def _events(self, now: datetime) -> Iterator[datetime]:
+        probe_at = self._probe_at()
+        if probe_at is not None and probe_at > now and self._entries:
+            yield probe_at
         for entry in self._entries.values():
             # Due and not started: it waits for a slot, and a free slot wakes us.
             if entry.next_try > now:

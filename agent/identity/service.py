@@ -31,8 +31,9 @@ from agent.identity.endpoints import MAX_BODY_BYTES, IdentityService, Limits
 from agent.identity.issuance import Issuance
 from agent.identity.overview import StateView
 from agent.identity.reviewing import TokenReviewer
-from agent.identity.rotation import probe_after, renew_at, retry_after
+from agent.identity.rotation import renew_at, retry_after
 from agent.log import logger
+from agent.recovery import interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class ServerCertificate:
             try:
                 pause, failures = self.renew(), 0
             except PodlockError as error:
-                pause = probe_after(failures, self.random())
+                pause = timedelta(seconds=interval(failures, self.random()))
                 failures += 1
                 logger(part="identity").error(
                     "server certificate not renewed", error=str(error)

@@ -13,7 +13,6 @@ from typing import Final
 
 from agent.identity.bundle import Bundle, InvalidBundle
 from agent.identity.federated import FederatedDomain
-from agent.identity.rotation import probe_after
 from agent.identity.spiffe import TrustDomain
 from agent.identity.spiffe_bundle import DEFAULT_REFRESH, SpiffeBundle, parse
 
@@ -68,20 +67,17 @@ class Standing:
             problem=problem,
         )
 
-    def next_look(self, jitter: float) -> timedelta:
+    @property
+    def refresh(self) -> timedelta:
         """
-        How long to wait before looking again.
+        How long to wait before looking again, after a look that came to something.
 
-        Section 6.2 has the next interval after a failure as well. That may be a day,
-        and an anchor that left meanwhile would count all that time: after a failure the
-        endpoint is asked again soon, by one process of a trust domain.
+        Section 6.2 has this interval after a failure as well. That may be a day, and an
+        anchor that left meanwhile would count all that time: an endpoint that failed is
+        asked again soon (`agent.recovery`), by one process of a trust domain.
         """
-        if self.domain.url is None:
+        if self.domain.url is None or self.known is None:
             return FILE_REFRESH
-        if self.known is None:
-            return probe_after(max(self.failures - 1, 0), jitter)
-        if self.failures:
-            return SHORTEST_REFRESH
         hint = self.known.refresh_hint
         wanted = DEFAULT_REFRESH if hint is None else hint
         return min(max(wanted, SHORTEST_REFRESH), LONGEST_REFRESH)

@@ -102,8 +102,8 @@ class WorkloadApi:
         """
         The SVID of the identity that the request names; its key comes along.
 
-        Raises: IdentityRefused where this process has no such SVID, IdentityUnavailable
-        where a newer one than the last is due and has not come; InvalidCsr.
+        Raises: IdentityRefused where this process has no such SVID, or where a newer
+        one than the last is due and has not come; InvalidCsr.
         """
         identity = check_csr(csr_der).spiffe_id
         while self._handed is None or self._trust is None:
@@ -239,9 +239,8 @@ class WorkloadApi:
         now, last = self._clock(), self._given.get((identity, serial))
         is_due = now >= renew_at(starts, ends, jitter=0)
         if is_due and last is not None and now < last + PATIENCE:
-            raise IdentityUnavailable(
-                f"{identity}: the SPIFFE agent has no newer SVID than {serial:x}"
-            )
+            text = f"{identity}: the SPIFFE agent has no newer SVID than {serial:x}"
+            raise IdentityRefused("no_newer_svid", text)
         self._given[identity, serial] = now
 
 

@@ -24,9 +24,9 @@ from agent.errors import PodlockError, causes, innermost
 from agent.kube.access import Access, InvalidAccess
 from agent.kube.credentials import context_of, read_files
 from agent.kube.failure import Failure, FailureKind, failure_of
+from agent.recovery import CONNECT_SECONDS
 
 TIMEOUT_SECONDS: Final = 30.0
-CONNECT_SECONDS: Final = 10.0
 # Past the time that the server was asked to end a watch, it is taken for dead.
 GRACE_SECONDS: Final = 30.0
 # A watch begins at once, unless the server has so much to do that it queues requests:

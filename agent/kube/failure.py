@@ -13,8 +13,10 @@ from typing import Final
 
 import msgspec
 
-# 0.5 s doubling to 8 s, from half of it to the whole: an API server that comes back
-# meets its agents spread over four seconds, and nothing waits for long (guarantee 6).
+from agent.recovery import interval
+
+# After an answer that is no success: 0.5 s doubling to 8 s, and half of it at least.
+# Where there was no answer the pause is that of every dependency (`agent.recovery`).
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 8.0
 _DOUBLINGS: Final = 4
@@ -148,8 +150,11 @@ def pause_seconds(failure: Failure, attempt: int, jitter: float) -> float:
         return DOUBT_PAUSE_SECONDS * (0.5 + 0.5 * jitter)
     if failure.kind is FailureKind.ABSENT:
         return SLOW_PAUSE_SECONDS * (0.5 + 0.5 * jitter)
-    growing: float = FIRST_PAUSE_SECONDS * (1 << min(attempt, _DOUBLINGS))
-    pause = min(growing, LONGEST_PAUSE_SECONDS) * (0.5 + 0.5 * jitter)
+    if failure.kind is FailureKind.AWAY:
+        pause = interval(attempt, jitter)
+    else:
+        growing: float = FIRST_PAUSE_SECONDS * (1 << min(attempt, _DOUBLINGS))
+        pause = min(growing, LONGEST_PAUSE_SECONDS) * (0.5 + 0.5 * jitter)
     asked = min(failure.retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
     # What the server asks for is the least; the spread comes on top.
     return max(pause, asked * (1 + 0.25 * jitter))

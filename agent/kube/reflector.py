@@ -92,11 +92,16 @@ class Reflector:
     async def run(self) -> None:
         """For ever."""
         while True:
+            began = trio.current_time()
             failure = await self._turn()
             if failure is None:
                 self._recovered()
                 continue
             pause = pause_seconds(failure, self.health.attempts, self.chance())
+            if failure.kind is FailureKind.AWAY and self.health.attempts:
+                # As for every dependency: from the start of the request. A watch that
+                # breaks after minutes is the first failure, and has its whole pause.
+                pause = max(0.0, pause - (trio.current_time() - began))
             self._failed(failure, pause)
             await trio.sleep(pause)
 

@@ -16,7 +16,14 @@ from agent.identity.report import PeerTrust, TrustReport
 from agent.identity.schedule import Schedule
 from agent.identity.source import IdentityUnavailable, Signed
 from agent.identity.trust import Trust
-from tests.unit.identity.parts import API, BATCH, NOW, credential_for, make_authority
+from tests.unit.identity.parts import (
+    API,
+    BATCH,
+    NOW,
+    credential_for,
+    make_authority,
+    until,
+)
 
 AUTHORITY = make_authority()
 CREDENTIAL = credential_for(AUTHORITY, API, serial=0xABC)
@@ -33,6 +40,7 @@ class FakeSource:
         self.heard: list[tuple[float, TrustReport]] = []
         self.attempts = 0
         self.error: Exception | None = None
+        self.hangs = False
         self.began = trio.current_time()
 
     async def sign(self, csr_der: bytes) -> Signed:
@@ -44,6 +52,8 @@ class FakeSource:
     async def acknowledge(self, report: TrustReport) -> None:
         await trio.lowlevel.checkpoint()
         self.attempts += 1
+        if self.hangs:
+            await trio.sleep_forever()
         if self.error is not None:
             raise self.error
         self.heard.append((trio.current_time() - self.began, report))
@@ -114,6 +124,17 @@ async def test_an_authority_that_is_away(
     world.source.error, world.report = None, replace(REPORT, version=7)
     await trio.sleep(10)
     assert outcome(world) == (7, None)
+
+
+async def test_an_authority_that_hangs(autojump_clock: MockClock, world: World) -> None:
+    """Within ten seconds of its return, though the request before was lost."""
+    world.source.hangs, world.report = True, REPORT
+    await trio.sleep(600)
+    asked = world.source.attempts
+    await until(lambda: world.source.attempts > asked)
+    world.source.hangs = False
+    await trio.sleep(10)
+    assert outcome(world) == (1, None)
 
 
 def test_what_a_report_says() -> None:

@@ -229,3 +229,12 @@ class VirtualClock:
     def jump(self, by: timedelta) -> None:
         """As NTP or a hand may set it; no sleep notices."""
         self._start += by
+
+
+async def until(fact: Callable[[], bool]) -> None:
+    """Return once it is so, by a virtual clock, to a twentieth of a second."""
+    for _ in range(20 * 600):
+        if fact():
+            return
+        await trio.sleep(0.05)
+    raise AssertionError("it did not happen within ten minutes")

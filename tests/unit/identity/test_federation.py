@@ -17,7 +17,8 @@ from agent.identity.federated import FederatedDomain
 from agent.identity.federation import Federation
 from agent.identity.spiffe import SpiffeId, TrustDomain
 from agent.identity.spiffe_bundle import SpiffeBundle, format_document
-from tests.unit.identity.parts import VirtualClock, anchor_at
+from agent.recovery import LIMIT_SECONDS
+from tests.unit.identity.parts import VirtualClock, anchor_at, until
 
 PARTNER, THIRD = TrustDomain("partner.example"), TrustDomain("third.example")
 SERVER = SpiffeId.parse("spiffe://partner.example/bundle")
@@ -37,11 +38,14 @@ class Endpoint:
 
     answer: bytes | None = None
     asked: list[tuple[float, Bundle | None]] = field(default_factory=list)
+    seconds: float = 0
+    """How long a request takes that is not answered."""
 
     async def __call__(self, domain: FederatedDomain, under: Bundle | None) -> bytes:
         await trio.lowlevel.checkpoint()
         self.asked.append((trio.current_time(), under))
         if self.answer is None:
+            await trio.sleep(self.seconds)
             raise BundleUnavailable(f"{domain.url}: no answer")
         return self.answer
 
@@ -220,3 +224,25 @@ async def test_hints_have_bounds(
         endpoint.publish(OLD, 1, 86_400)
         await trio.sleep(86_400)
     assert len(endpoint.asked) == asked + 1
+
+
+@pytest.mark.parametrize("seconds", [0, LIMIT_SECONDS])
+@pytest.mark.parametrize("known", [True, False])
+async def test_an_endpoint_that_returns_is_read_within_ten_seconds(
+    autojump_clock: trio.abc.Clock, known: bool, seconds: float
+) -> None:
+    """However long it was away, a known bundle or none, and where requests hang."""
+    endpoint = Endpoint(seconds=seconds)
+    domain = FederatedDomain(PARTNER, url=URL)
+    if known:
+        endpoint.publish(OLD, 1, hint_seconds=300)
+    async with federation(domain, endpoint=endpoint) as (kept, _):
+        await trio.sleep(1)
+        endpoint.answer = None
+        await trio.sleep(3600)
+        before = len(endpoint.asked)
+        assert before < 3600 / 4
+        await until(lambda: len(endpoint.asked) > before)
+        endpoint.publish(NEW, 2)
+        await trio.sleep(10)
+        assert kept.bundles == (NEW,)

@@ -67,18 +67,11 @@ class TestStanding:
     def test_the_hint_is_honoured(
         self, hint: timedelta | None, pause: timedelta
     ) -> None:
-        """Within bounds (Federation 6.2); after a failure it is asked again soon."""
+        """Within bounds (Federation 6.2)."""
         standing = Standing(WEB).learned(told(1, hint), NOW)
-        assert standing.next_look(0.5) == pause
-        assert standing.failed("no answer", NOW).next_look(0.5) == SHORTEST_REFRESH
-
-    def test_who_knows_nothing_hurries(self) -> None:
-        """Half a second, then longer and longer."""
-        first = Standing(WEB).failed("no answer", NOW)
-        later = first.failed("no answer", NOW).failed("no answer", NOW)
-        assert first.next_look(0.5) < later.next_look(0.5) < DEFAULT_REFRESH
+        assert standing.refresh == pause
 
     def test_a_file_is_looked_at_often(self) -> None:
         """It costs nothing."""
         domain = FederatedDomain(PARTNER, file=Path("/etc/partner.json"))
-        assert Standing(domain).next_look(0) == FILE_REFRESH
+        assert Standing(domain).refresh == FILE_REFRESH

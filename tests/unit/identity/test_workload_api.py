@@ -177,7 +177,7 @@ async def test_one_that_is_due_is_not_given_twice(issued: Issued) -> None:
     async with aclosing(source.watch()) as watch:
         await following(watch)
         await source.sign(csr(API))
-        with pytest.raises(IdentityUnavailable, match="no newer SVID"):
+        with pytest.raises(IdentityRefused, match="no newer SVID"):
             await source.sign(csr(API))
         newer = issued.credential(API)
         issued.push(newer, partner_example=THEIRS.bundle.anchors[0].der)

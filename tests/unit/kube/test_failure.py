@@ -16,6 +16,7 @@ from agent.kube.failure import (
     failure_of,
     pause_seconds,
 )
+from agent.recovery import interval
 
 
 def status(code: int, **fields: object) -> bytes:
@@ -92,17 +93,25 @@ class TestRetryAfter:
 
 
 class TestPauses:
-    AWAY = Failure(FailureKind.AWAY, "refused")
+    FORBIDDEN = Failure(FailureKind.FORBIDDEN, "no role")
 
     def test_grow_and_are_bounded(self) -> None:
-        """Half a second, doubling, and no more than half a minute."""
-        pauses = [pause_seconds(self.AWAY, attempt, 1.0) for attempt in range(10)]
+        """Half a second, doubling, and no more than eight seconds."""
+        pauses = [pause_seconds(self.FORBIDDEN, attempt, 1.0) for attempt in range(10)]
         assert pauses[:4] == [0.5, 1.0, 2.0, 4.0]
         assert max(pauses) == LONGEST_PAUSE_SECONDS
 
     def test_are_spread(self) -> None:
         """Agents that lost the server together do not come back together."""
-        assert pause_seconds(self.AWAY, 9, 0.0) == LONGEST_PAUSE_SECONDS / 2
+        assert pause_seconds(self.FORBIDDEN, 9, 0.0) == LONGEST_PAUSE_SECONDS / 2
+
+    def test_without_an_answer_as_for_every_dependency(self) -> None:
+        """But not earlier than a server said that shuts down."""
+        away = Failure(FailureKind.AWAY, "connection refused")
+        assert [pause_seconds(away, n, 0.3) for n in range(9)] == [
+            interval(n, 0.3) for n in range(9)
+        ]
+        assert pause_seconds(Failure(FailureKind.AWAY, "", 40.0), 9, 0.0) == 40.0
 
     def test_the_server_asks_for_more(self) -> None:
         """Never earlier than it says; never longer than anybody would wait."""
@@ -126,4 +135,4 @@ class TestPauses:
     def test_chance_is_between_0_and_1(self, jitter: float) -> None:
         """Anything else is a mistake of ours."""
         with pytest.raises(ValueError, match="jitter"):
-            pause_seconds(self.AWAY, 0, jitter)
+            pause_seconds(self.FORBIDDEN, 0, jitter)

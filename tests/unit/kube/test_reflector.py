@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 import trio
 from trio.testing import MockClock
 
+from agent.kube.client import Query
 from agent.kube.discovery import Discovery
 from agent.kube.failure import Failure, FailureKind
 from agent.kube.reflector import News, Reflector
 from agent.kube.resources import Resource, Served
 from agent.kube.watch import Listed, Removed, Stored
+from agent.recovery import CONNECT_SECONDS, interval
 from tests.unit.kube.fakes import AWAY, FakeApi, pod
 
 PODS = "/api/v1/pods"
@@ -104,6 +106,27 @@ async def test_an_outage_of_an_hour(autojump_clock: MockClock) -> None:
         assert not failing(run)
     # From the version that it knew: the fake has no memory, so a list would tell.
     assert api.requests(PODS)[-1]["resourceVersion"] == "100"
+
+
+class UnreachableApi(FakeApi):
+    """Connections get no answer and are given up."""
+
+    async def get(self, path: str, query: Query = (), limit: int = 0) -> bytes:
+        if self.failing:
+            await trio.sleep(CONNECT_SECONDS)
+        return await super().get(path, query, limit)
+
+
+async def test_the_time_that_a_request_hangs_is_part_of_the_pause(
+    autojump_clock: MockClock,
+) -> None:
+    """So the next one comes within the longest interval, as at every dependency."""
+    api = UnreachableApi(failing={"": AWAY})
+    async with running(api):
+        await trio.sleep(60)
+        before = len(api.asked)
+        await trio.sleep(600)
+        assert len(api.asked) - before >= 600 // interval(9, 1.0)
 
 
 async def test_a_watch_that_ends_at_once_is_no_turn(autojump_clock: MockClock) -> None:
