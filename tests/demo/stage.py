@@ -98,10 +98,12 @@ def till_policy() -> list[Manifest]:
 
 
 @contextlib.contextmanager
-def built(run: str = names.DEMO_RUN) -> Iterator[Stage]:
+def built(
+    run: str = names.DEMO_RUN, *, lifetime_hours: float = 24.0
+) -> Iterator[Stage]:
     """Everything up and ready; all of it is gone after the block, unless kept."""
     with Lab(run) as lab:
-        stage = _world(lab)
+        stage = _world(lab, lifetime_hours)
         _write_manifests(stage)
         _start_applications(stage)
         stage.identity.start()
@@ -126,7 +128,7 @@ def captured(agent: Agent) -> set[str]:
     return {each["name"] for each in workloads if each["state"] == "captured"}
 
 
-def _world(lab: Lab) -> Stage:
+def _world(lab: Lab, lifetime_hours: float) -> Stage:
     pods = {
         name: lab.nodes[node].add_pod(name, SHOP)
         for node, members in MESHED.items()
@@ -134,7 +136,7 @@ def _world(lab: Lab) -> Stage:
     }
     pods["outsider"] = lab.nodes["n1"].add_pod("outsider", "outside")
     directory = ManifestDirectory(lab.directory / "manifests")
-    identity = IdentityService(lab, directory.path)
+    identity = IdentityService(lab, directory.path, lifetime_hours=lifetime_hours)
     agents = {
         name: Agent(lab, node, directory.path, identity)
         for name, node in lab.nodes.items()
