@@ -50,6 +50,10 @@ class SpiffeAgent(workload_pb2_grpc.SpiffeWorkloadAPIServicer):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Serve no more; the socket is gone."""
         self.hang_up()
         self._server.stop(grace=None).wait(5)
 

@@ -11,7 +11,12 @@ import pytest
 from tests.demo import stage
 from tests.demo.stage import Stage
 from tests.lab import system
+from tests.lab.node import Agent
+from tests.lab.spiffe_agent import SpiffeAgent
 from tests.lab.topology import random_run
+from tests.node.test_spiffe_agent import NODE, push, restart, spiffe
+
+__all__ = ["spiffe"]  # a fixture
 
 pytestmark = pytest.mark.slow
 
@@ -66,3 +71,35 @@ def test_an_identity_service_that_hangs_until_all_has_expired(short: Stage) -> N
         REACHED_SECONDS,
     )
     assert call(world) == world.page("api")
+
+
+def test_a_spiffe_agent_that_is_away(world: Stage, spiffe: SpiffeAgent) -> None:
+    """What it has after its return is used within seconds."""
+    agent = world.agents[NODE]
+    nothing = dict.fromkeys(("service", "anchors", "token"))
+    source = {"workload_api": spiffe.address}
+    try:
+        restart(agent, {"identity": {**nothing, **source}})
+        before = serials(agent)
+        spiffe.stop()
+        system.wait_until(lambda: is_away(agent), "known to be away", 20)
+        with SpiffeAgent(spiffe.path) as back:
+            push(world, back, spiffe.path.parent / "second")
+            system.wait_until(
+                lambda: not before & serials(agent), "new SVIDs", REACHED_SECONDS
+            )
+            assert call(world) == world.page("api")
+    finally:
+        restart(agent, {})
+
+
+def serials(agent: Agent) -> set[str]:
+    """Of the certificates that are in use."""
+    held = agent.ask("certificates")["certificates"]
+    return {str(each["serial"]) for each in held}
+
+
+def is_away(agent: Agent) -> bool:
+    found = agent.ask("status")["dependencies"]
+    (one,) = [each for each in found if each["kind"] == "SPIFFE agent"]
+    return bool(one["state"] == "unreachable")

@@ -28,18 +28,23 @@ NODE = "n1"
 @pytest.fixture
 def spiffe(world: Stage, tmp_path: Path) -> Iterator[SpiffeAgent]:
     """It has an SVID for each pod of node 1, under the anchor that both nodes trust."""
+    with SpiffeAgent(tmp_path / "spiffe.sock") as agent:
+        push(world, agent, tmp_path / "first")
+        yield agent
+
+
+def push(world: Stage, agent: SpiffeAgent, directory: Path) -> None:
+    """New SVIDs for the pods of node 1, made in `directory`."""
     thief = world.identity.stolen()
     anchor = x509.load_pem_x509_certificate(world.identity.anchors.read_bytes())
-    with SpiffeAgent(tmp_path / "spiffe.sock") as agent:
-        identities = [world.identity_of(pod) for pod in MESHED[NODE]]
-        agent.push(
-            [
-                (name, *_der(thief.issue(tmp_path / str(number), name)))
-                for number, name in enumerate(identities)
-            ],
-            anchor.public_bytes(Encoding.DER),
-        )
-        yield agent
+    identities = [world.identity_of(pod) for pod in MESHED[NODE]]
+    agent.push(
+        [
+            (name, *_der(thief.issue(directory / str(number), name)))
+            for number, name in enumerate(identities)
+        ],
+        anchor.public_bytes(Encoding.DER),
+    )
 
 
 def _der(credential: Credential) -> tuple[bytes, bytes]:
