@@ -93,7 +93,8 @@ class Watcher:
     def __init__(self, directory: Path, kept: LastGood | None = None) -> None:
         self._directory = directory
         self._kept = kept or LastGood(None)
-        self._manifests = ManifestSet(self._kept.load())
+        known = self._kept.load()
+        self._manifests = ManifestSet(known, self._kept.damaged)
         self._last: Change | None = None
         self._good = self._manifests.as_kept()
         self._applied: Mapping[str, Stamp | None] | None = None

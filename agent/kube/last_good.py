@@ -28,9 +28,12 @@ class LastGood:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
         self._saved: dict[str, bytes] = {}
+        self.damaged: tuple[str, ...] = ()
+        """Kept files that `load` could not use: what they closed is not known."""
 
     def load(self) -> dict[str, bytes]:
         """Content by manifest path; what cannot be read is logged and left out."""
+        self.damaged = ()
         self._saved = dict(self._read())
         return dict(self._saved)
 
@@ -44,6 +47,7 @@ class LastGood:
                     raise ValueError("its digest does not match its content")
                 yield path.decode(), content
             except (OSError, ValueError) as error:
+                self.damaged += (str(file),)
                 log.error("kept manifest unusable", file=str(file), error=str(error))
 
     def save(self, files: Mapping[str, bytes]) -> None:

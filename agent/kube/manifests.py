@@ -75,8 +75,14 @@ class _File:
 class ManifestSet:
     """Remembers each file's last good objects between updates."""
 
-    def __init__(self, kept: Mapping[str, bytes] | None = None) -> None:
-        """`kept`: content that earlier files had when they last were good, by path."""
+    def __init__(
+        self, kept: Mapping[str, bytes] | None = None, damaged: Collection[str] = ()
+    ) -> None:
+        """
+        `kept`: content that earlier files had when they last were good, by path;
+        `damaged` are names of what was kept and cannot be read.
+        """
+        self._damaged = damaged
         self._files: dict[str, _File] = {}
         self._started = False
         self._unknown: set[str] = set()
@@ -93,7 +99,8 @@ class ManifestSet:
 
     def as_kept(self) -> Change:
         """What the kept files say, for a source that cannot be read at all."""
-        objects = collect([self._merged[key] for key in sorted(self._merged)])
+        values = [self._merged[key] for key in sorted(self._merged)]
+        objects = collect(values, unknown=self._damaged)
         return Change(objects, complete=False)
 
     def update(

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.kube.manifests import Change, ManifestSet
+from agent.policy.istio import EVERY_NAMESPACE
 
 
 def pod(name: str, account: str = "default") -> str:
@@ -130,6 +131,17 @@ class TestBrokenObject:
         assert said(change) == (
             "a:7: Secret x: kind: kind Secret is not used by podlock"
         )
+
+
+def test_what_was_kept_and_is_damaged_closes() -> None:
+    """With the directory missing: a policy may have been in it."""
+    manifests = ManifestSet({"a.yaml": file(pod("a"))}, ["/state/x.manifest"])
+    change = manifests.as_kept()
+    assert pods(change) == {"a": "default"}
+    ((name, where),) = change.objects.istio.unreadable
+    assert "/state/x.manifest" in name
+    assert where == EVERY_NAMESPACE
+    assert not change.complete
 
 
 class TestAbsentWhileAFileIsBroken:
